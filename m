@@ -84,7 +84,7 @@ def failed_checks():
         ("ruff", [tool("ruff"), "check", "."]),
         ("format", [tool("ruff"), "format", "--check", "."]),
         ("mypy", [tool("mypy")]),
-        ("imports", [tool("lint-imports")]),
+        ("imports", [tool("lint-imports"), "--no-logo"]),
     ]
     failures = []
     for name, command in checks:

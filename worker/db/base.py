@@ -1,0 +1,58 @@
+"""What every table shares: the declarative base, ids, UTC times, the JSON type."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from advanced_alchemy.base import AdvancedDeclarativeBase, CommonTableAttributes
+from advanced_alchemy.types import DateTimeUTC
+from sqlalchemy.dialects.postgresql import JSONB
+from uuid_utils.compat import uuid7
+
+JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+"""A JSON value; Python's None is SQL's NULL."""
+
+Time = DateTimeUTC(timezone=True)
+"""An instant; naive values are refused, UTC comes back."""
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Base(CommonTableAttributes, AdvancedDeclarativeBase):
+    """The parent of all models. Times are aware and UTC; ids are UUIDv7 (RFC 9562), so they sort by age."""
+
+    __abstract__ = True
+    registry = sa.orm.registry(
+        metadata=metadata,
+        type_annotation_map={dict[str, Any]: JSON, list[Any]: JSON, datetime: Time, UUID: sa.Uuid()},
+    )
+    metadata = metadata
+
+
+def new_id() -> UUID:
+    """A UUIDv7: unique over all processes, sorted by the millisecond it was made in."""
+    return uuid7()
+
+
+def utc_now() -> datetime:
+    """The wall clock of this process. Rules never call it: they take the time as an argument."""
+    return datetime.now(UTC)
+
+
+def as_stored(at: datetime, dialect: str) -> str:
+    """`at` as text that compares equal to the column's own form when it travels inside a JSON batch."""
+    at = at.astimezone(UTC)
+    if dialect == "sqlite":
+        return at.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    return at.isoformat(timespec="microseconds")

@@ -1,0 +1,203 @@
+"""Database engines, sessions, and what happens around a commit: the outbox row before it, the rings after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import event
+from sqlalchemy.engine.url import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session as SyncSession
+
+from worker.db.base import new_id, utc_now
+from worker.events.models import OutboxRow
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Pending:
+    """What a transaction will tell the world if it commits."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    changes: dict[tuple[str, str], int] = field(default_factory=dict)
+    rings: list[Doorbell] = field(default_factory=list)
+    outbox_ids: list[UUID] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """A hint to a queue's workers that a job may be ready. Losing it delays the job, nothing else."""
+
+    job_id: UUID
+    queue: str
+    priority: int = 5
+    rescue: bool = False
+
+
+class CommitListener(Protocol):
+    """Who is told after a commit: rings the doorbells and announces the changes. It must not raise."""
+
+    def __call__(self, pending: Pending) -> Awaitable[None]: ...
+
+
+class Database:
+    """One process's access to the database."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, lock_timeout_s: float = 5.0) -> None:
+        self.url = url
+        self.dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
+        self.engine = _make_engine(url, pool_size, lock_timeout_s)
+        self.on_commit: CommitListener | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, info={"database": self})
+
+    def session(self) -> AsyncSession:
+        """A session whose events, changes and rings go out when it commits. Use it as a context manager."""
+        return self._sessions()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session in one transaction: committed at the end, rolled back by an exception."""
+        async with self._sessions() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for SELECTs, outside any write lock."""
+        async with self.engine.connect() as connection:
+            options = {"no_begin": True} if self.dialect == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+            yield await connection.execution_options(**options)
+
+    async def now(self, session: AsyncSession) -> Any:
+        """The instant all processes agree on: the server's on PostgreSQL, this machine's on SQLite."""
+        if self.dialect == "sqlite":
+            return utc_now()
+        return await session.scalar(sa.text("SELECT clock_timestamp()"))
+
+    async def close(self) -> None:
+        """Waits for the announcements under way and closes every connection."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2)
+        await self.engine.dispose()
+
+    def _committed(self, pending: Pending) -> None:
+        if self.on_commit is None:
+            return
+        task = asyncio.ensure_future(self.on_commit(pending))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+# What an action says inside its transaction
+
+
+def emit(session: AsyncSession, event_type: str, data: dict[str, Any], user_id: str | None = None) -> None:
+    """Records an event: it becomes part of the transaction's one outbox row."""
+    _pending(session).events.append(
+        {
+            "event_id": str(new_id()),
+            "event_type": event_type,
+            "timestamp": utc_now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "user_id": user_id,
+            "data": data,
+        }
+    )
+
+
+def changed(session: AsyncSession, kind: str, key: object, rev: int) -> None:
+    """Notes that what is shown under (kind, key) has a new revision; browsers re-read it after the commit."""
+    _pending(session).changes[(kind, str(key))] = rev
+
+
+def ring(session: AsyncSession, doorbells: Iterable[Doorbell]) -> None:
+    """Rings these doorbells after the commit."""
+    _pending(session).rings.extend(doorbells)
+
+
+def _pending(session: AsyncSession) -> Pending:
+    pending = session.sync_session.info.get("pending")
+    if pending is None:
+        pending = session.sync_session.info["pending"] = Pending()
+    return pending
+
+
+@event.listens_for(SyncSession, "before_commit")
+def _write_outbox(session: SyncSession) -> None:
+    pending: Pending | None = session.info.get("pending")
+    if pending is None or not pending.events:
+        return
+    row_id = new_id()
+    session.execute(
+        sa.insert(OutboxRow), [{"id": row_id, "events": list(pending.events), "created_at": utc_now()}]
+    )
+    pending.outbox_ids.append(row_id)
+    pending.events.clear()
+
+
+@event.listens_for(SyncSession, "after_commit")
+def _announce(session: SyncSession) -> None:
+    pending: Pending | None = session.info.pop("pending", None)
+    database: Database | None = session.info.get("database")
+    if pending is not None and database is not None:
+        database._committed(pending)
+
+
+@event.listens_for(SyncSession, "after_rollback")
+def _forget(session: SyncSession) -> None:
+    session.info.pop("pending", None)
+
+
+# Engines
+
+
+def _make_engine(url: str, pool_size: int, lock_timeout_s: float) -> AsyncEngine:
+    if not url.startswith("sqlite"):
+        return create_async_engine(
+            url, pool_size=pool_size, max_overflow=5, pool_pre_ping=True, pool_timeout=10
+        )
+    database = make_url(url).database or ""
+    if database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(url, pool_size=pool_size)
+    _prepare_sqlite(engine, lock_timeout_s)
+    return engine
+
+
+def _prepare_sqlite(engine: AsyncEngine, lock_timeout_s: float) -> None:
+    """WAL with a full sync at each commit; transactions take the write lock at their start, so none fails late."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _pragmas(dbapi: Any, _record: Any) -> None:
+        dbapi.isolation_level = None
+        cursor = dbapi.cursor()
+        for pragma in (
+            f"busy_timeout={int(lock_timeout_s * 1000)}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "cache_size=-16000",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        if not connection.get_execution_options().get("no_begin"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @event.listens_for(engine.sync_engine, "reset")
+    def _reset(dbapi: Any, _record: Any, _state: Any) -> None:
+        if dbapi.driver_connection is not None and dbapi.driver_connection.in_transaction:
+            dbapi.rollback()  # a failed COMMIT leaves SQLite's transaction open
+
+

@@ -108,7 +108,8 @@ class AuditEntry(Base):
     denied: Mapped[bool] = mapped_column(default=False)
     before: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     after: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    seal: Mapped[str | None] = mapped_column(sa.String(64))
+    seal: Mapped[str | None] = mapped_column(sa.String(64), unique=True)
+    """The entry's place in the chain and its hash: sorts in chain order (see audit.py)."""
 
     __table_args__ = (
         sa.Index("ix_audit_entries_object", "object_type", "object_id", "id"),

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from advanced_alchemy.base import AdvancedDeclarativeBase, CommonTableAttributes
+from advanced_alchemy.base import CommonTableAttributes, create_registry
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase
 from uuid_utils.compat import uuid7
 
 JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -29,14 +30,15 @@ metadata = sa.MetaData(
 )
 
 
-class Base(CommonTableAttributes, AdvancedDeclarativeBase):
+registry = create_registry({dict[str, Any]: JSON, list[Any]: JSON, datetime: Time, UUID: sa.Uuid()})
+registry.metadata = metadata
+
+
+class Base(CommonTableAttributes, DeclarativeBase):
     """The parent of all models. Times are aware and UTC; ids are UUIDv7 (RFC 9562), so they sort by age."""
 
     __abstract__ = True
-    registry = sa.orm.registry(
-        metadata=metadata,
-        type_annotation_map={dict[str, Any]: JSON, list[Any]: JSON, datetime: Time, UUID: sa.Uuid()},
-    )
+    registry = registry
     metadata = metadata
 
 

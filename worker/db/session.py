@@ -14,7 +14,13 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import event
 from sqlalchemy.engine.url import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import Session as SyncSession
 
 from worker.db.base import new_id, utc_now
@@ -199,5 +205,3 @@ def _prepare_sqlite(engine: AsyncEngine, lock_timeout_s: float) -> None:
     def _reset(dbapi: Any, _record: Any, _state: Any) -> None:
         if dbapi.driver_connection is not None and dbapi.driver_connection.in_transaction:
             dbapi.rollback()  # a failed COMMIT leaves SQLite's transaction open
-
-

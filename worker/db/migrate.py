@@ -1,0 +1,96 @@
+"""Brings the database to this program's schema; any number of processes may ask for it at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from worker.db.session import Database
+from worker.errors import DatabaseOutdated, DatabaseUnavailable
+
+LOCK = 7_305_522_260_117
+"""The advisory lock under which PostgreSQL is migrated."""
+
+T = TypeVar("T")
+
+
+def head() -> str:
+    """The revision this program was written for."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+async def upgrade(url: str) -> None:
+    """Applies every missing migration, each in a transaction of its own kind.
+
+    Raises:
+        DatabaseUnavailable: naming what the database said.
+    """
+    await _with_database(url, lambda database: _on_connection(database.engine, _upgrade))
+
+
+async def current(url: str) -> str | None:
+    """The revision the database is at, or None when it has never been migrated."""
+    return await _with_database(url, lambda database: _on_connection(database.engine, _revision))
+
+
+async def check(url: str) -> None:
+    """Raises DatabaseOutdated when the database is not at this program's revision."""
+    found = await current(url)
+    if found != head():
+        raise DatabaseOutdated(found=found or "nothing", wanted=head())
+
+
+async def _with_database(url: str, use: Callable[[Database], Any]) -> Any:
+    try:
+        database = Database(url, pool_size=1, lock_timeout_s=60)
+    except OSError as error:
+        raise DatabaseUnavailable(cause=error) from error
+    try:
+        return await use(database)
+    except (DBAPIError, OSError) as error:
+        raise DatabaseUnavailable(cause=_first_line(error)) from error
+    finally:
+        with suppress(asyncio.CancelledError):
+            await database.close()
+
+
+async def _on_connection(engine: AsyncEngine, use: Callable[[sa.Connection], T]) -> T:
+    async with engine.begin() as connection:
+        return await connection.run_sync(use)
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _first_line(error: BaseException) -> str:
+    cause = getattr(error, "orig", None) or error
+    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__

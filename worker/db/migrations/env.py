@@ -1,0 +1,21 @@
+"""Runs the migrations on the connection that `worker.db.migrate` holds the lock on."""
+
+from __future__ import annotations
+
+import worker.accounts.models
+import worker.events.models
+import worker.joblogs.models
+import worker.jobs.models
+import worker.process.models  # noqa: F401 - importing the models fills the metadata
+from alembic import context
+from worker.db.base import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    render_as_batch=connection.dialect.name == "sqlite",
+    transactional_ddl=True,
+    compare_type=False,
+)
+context.run_migrations()

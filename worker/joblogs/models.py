@@ -173,6 +173,9 @@ class Effect(Base):
     job_id: Mapped[UUID] = mapped_column(sa.ForeignKey("job_logs.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
     state: Mapped[str] = mapped_column(sa.String(8))
+    """`started` (in doubt after a crash) or `done`."""
+    value: Mapped[Any | None] = mapped_column(JSON)
+    """What the effect gave, for the attempts after it: a charge's number, a child job's id."""
     epoch: Mapped[int] = mapped_column(sa.BigInteger)
     at: Mapped[datetime]
 

@@ -396,6 +396,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("key", sa.String(length=200), nullable=False),
         sa.Column("state", sa.String(length=8), nullable=False),
+        sa.Column("value", JSON, nullable=True),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("at", Time, nullable=False),
         sa.ForeignKeyConstraint(

@@ -1,0 +1,56 @@
+// Small manners of the page: menus close, flashes leave, text is copied, unavailable buttons do nothing.
+
+const FLASH_MS = 10_000;
+
+document.addEventListener("click", (event) => {
+  const off = event.target.closest?.('button[aria-disabled="true"]');
+  if (off) { event.preventDefault(); event.stopPropagation(); return; }
+
+  for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+
+  const dismiss = event.target.closest?.("[data-dismiss]");
+  if (dismiss) dismiss.closest("[data-flash]").remove();
+
+  const copy = event.target.closest?.("[data-copy]");
+  if (copy) copyText(copy);
+}, true);
+
+async function copyText(button) {
+  const text = document.getElementById(button.dataset.copy)?.textContent ?? "";
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Over plain http there is no clipboard API.
+    const area = Object.assign(document.createElement("textarea"), { value: text, readOnly: true, className: "visually-hidden" });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+    button.focus();
+  }
+  const words = button.lastChild;
+  const before = words.textContent;
+  if (before === "Copied") return;
+  words.textContent = "Copied";
+  setTimeout(() => { words.textContent = before; }, 1500);
+}
+
+function settle(root) {
+  for (const button of root.querySelectorAll("[data-copy][hidden], [data-dismiss][hidden]")) button.hidden = false;
+  for (const flash of root.querySelectorAll("[data-flash]:not([data-leaving])")) {
+    flash.dataset.leaving = "";
+    if (!flash.matches(".is-failed, .is-error")) leave(flash);
+  }
+}
+
+// A flash stays while the pointer or the focus is on it; errors stay until they are dismissed.
+function leave(flash) {
+  setTimeout(function away() {
+    if (flash.matches(":hover, :focus-within")) setTimeout(away, 2000);
+    else flash.remove();
+  }, FLASH_MS);
+}
+
+new MutationObserver(() => settle(document)).observe(document.body, { subtree: true, childList: true });
+settle(document);
+document.querySelector("[data-focus]")?.focus();

@@ -50,7 +50,9 @@ def spawn(
     command: Sequence[str], environ: Mapping[str, str] | None = None, output: IO[Any] | None = None
 ) -> subprocess.Popen[bytes]:
     """Starts a guarded child out of reach of the terminal's Ctrl-C: whoever spawns it decides when it stops."""
-    flags = {"creationflags": 0x00000200} if WINDOWS else {"start_new_session": True}  # CREATE_NEW_PROCESS_GROUP
+    flags = (
+        {"creationflags": 0x00000200} if WINDOWS else {"start_new_session": True}
+    )  # CREATE_NEW_PROCESS_GROUP
     return subprocess.Popen(  # type: ignore[call-overload,no-any-return] # the flags differ per system
         guarded(command), env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **flags
     )
@@ -69,7 +71,9 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
     """Ends a spawned process and everything that it started and left in its session, at once."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+            subprocess.run(
+                ["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False
+            )
         else:
             os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -96,7 +100,9 @@ def write_private(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    with os.fdopen(
+        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as file:
         file.write(text)
     draft.replace(path)
 

@@ -10,10 +10,21 @@ import sqlalchemy as sa
 from advanced_alchemy.base import CommonTableAttributes, create_registry
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase
 from uuid_utils.compat import uuid7
 
-JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+class Json(sa.JSON):
+    """JSON that SQLite keeps as TEXT: its JSON column has numeric affinity and would round big numbers."""
+
+
+@compiles(Json, "sqlite")
+def _as_text(_type: Json, _compiler: Any, **_: Any) -> str:
+    return "TEXT"
+
+
+JSON = Json(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 """A JSON value; Python's None is SQL's NULL."""
 
 Time = DateTimeUTC(timezone=True)

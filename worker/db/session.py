@@ -36,6 +36,7 @@ class Pending:
     events: list[dict[str, Any]] = field(default_factory=list)
     changes: dict[tuple[str, str], int] = field(default_factory=dict)
     rings: list[Doorbell] = field(default_factory=list)
+    signals: list[tuple[UUID, dict[str, Any]]] = field(default_factory=list)
     outbox_ids: list[UUID] = field(default_factory=list)
 
 
@@ -63,8 +64,10 @@ class Database:
         self.dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
         self.engine = _make_engine(url, pool_size, lock_timeout_s)
         self.on_commit: CommitListener | None = None
+        self.info: dict[str, Any] = {"database": self}
+        """What every session of this database carries in its `info`."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, info={"database": self})
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, info=self.info)
 
     def session(self) -> AsyncSession:
         """A session whose events, changes and rings go out when it commits. Use it as a context manager."""
@@ -127,6 +130,11 @@ def changed(session: AsyncSession, kind: str, key: object, rev: int) -> None:
 def ring(session: AsyncSession, doorbells: Iterable[Doorbell]) -> None:
     """Rings these doorbells after the commit."""
     _pending(session).rings.extend(doorbells)
+
+
+def signal(session: AsyncSession, worker_id: UUID, message: dict[str, Any]) -> None:
+    """Sends a control message to a worker after the commit; the worker's beat carries the sure answer."""
+    _pending(session).signals.append((worker_id, message))
 
 
 def _pending(session: AsyncSession) -> Pending:

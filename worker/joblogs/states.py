@@ -9,7 +9,7 @@ Status = Literal["scheduled", "queued", "running", "retrying", "success", "faile
 MOVES: dict[str, frozenset[str]] = {
     "scheduled": frozenset({"queued", "cancelled"}),
     "retrying": frozenset({"queued", "cancelled"}),
-    "queued": frozenset({"running", "cancelled"}),
+    "queued": frozenset({"running", "cancelled", "scheduled"}),  # scheduled: a person moved run_at ahead
     "running": frozenset({"success", "failed", "retrying", "cancelled", "queued"}),
     "success": frozenset(),
     "failed": frozenset({"queued"}),

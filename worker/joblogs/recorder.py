@@ -1,0 +1,121 @@
+"""One worker process's hand in the database: claims and finishes, batched over its slots without timers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from worker.batch import MicroBatch
+from worker.db.session import Database
+from worker.joblogs.claims import Claimed, Scope, claim_ids, claim_oldest, held_rows
+from worker.joblogs.finishes import Outcome, write_outcomes
+from worker.joblogs.notes import Notes
+from worker.process.models import Worker
+
+__all__ = ["Claimed", "Outcome", "Recorder", "Scope"]
+
+CLAIM_BATCH = 200
+FINISH_BATCH = 200
+
+log = structlog.get_logger(__name__)
+
+
+class Recorder:
+    """The only writer of a worker's jobs. `lease_s` bounds how long a finish is tried while the database is away."""
+
+    def __init__(self, database: Database, worker_id: UUID, scope: Scope, *, lease_s: float = 15.0) -> None:
+        self.database = database
+        self.worker_id = worker_id
+        self.scope = scope
+        self.notes = Notes(database)
+        self.finished = 0
+        self.stale = 0
+        self._lease_s = lease_s
+        self._claims: MicroBatch[UUID, Claimed | None] = MicroBatch(self._claim_batch, CLAIM_BATCH)
+        self._finishes: MicroBatch[Outcome, bool] = MicroBatch(self._finish_batch, FINISH_BATCH)
+
+    async def claim(self, job_id: UUID) -> Claimed | None:
+        """Claims one job, together with what others claim meanwhile; None when it is not this worker's to take."""
+        return await self._claims.do(job_id)
+
+    async def poll(self, limit: int) -> list[Claimed]:
+        """Claims up to `limit` of the jobs that have waited longest, queue by queue in the scope's order."""
+        claimed: list[Claimed] = []
+        for queue in self.scope.queues:
+            if len(claimed) >= limit:
+                break
+            claimed += await claim_oldest(self.database, self.worker_id, self.scope, queue, limit - len(claimed))
+        return claimed
+
+    async def held(self) -> list[Claimed]:
+        """The running rows of this worker: what a claim whose answer was lost has left behind."""
+        return await held_rows(self.database, self.worker_id)
+
+    async def finish(self, outcome: Outcome) -> bool:
+        """Writes how an execution ended; False when it was no longer this worker's to end, and nothing changed."""
+        await self.notes.settle(outcome.claimed)
+        written = await self._finishes.do(outcome)
+        self.finished += written
+        if not written:
+            await self._stale(outcome)
+        return written
+
+    async def close(self) -> None:
+        """Waits for the batches under way and writes the last notes."""
+        await self._claims.drain()
+        await self._finishes.drain()
+        await self.notes.close()
+
+    async def _claim_batch(self, ids: Sequence[UUID]) -> list[Claimed | None]:
+        claimed = {job.id: job for job in await claim_ids(self.database, self.worker_id, self.scope, list(set(ids)))}
+        return [claimed.pop(job_id, None) for job_id in ids]
+
+    async def _finish_batch(self, outcomes: Sequence[Outcome]) -> Sequence[bool | BaseException]:
+        """Tries again while the database is away and the lease lasts; splits a batch that holds an offender."""
+        end = time.monotonic() + self._lease_s
+        delay = 0.05
+        while True:
+            try:
+                return await write_outcomes(self.database, self.worker_id, outcomes)
+            except (OperationalError, InterfaceError, OSError) as error:
+                if time.monotonic() > end:
+                    raise
+                log.warning("finish_delayed", jobs=len(outcomes), error=str(error).splitlines()[0][:200])
+            except DBAPIError as error:
+                if not _deadlock(error):
+                    return await self._bisect(outcomes, error)
+            await asyncio.sleep(delay)
+            delay = min(1.0, delay * 2)
+
+    async def _bisect(self, outcomes: Sequence[Outcome], error: DBAPIError) -> list[bool | BaseException]:
+        if len(outcomes) == 1:
+            job = outcomes[0].claimed
+            cause = str(error.orig).splitlines()[0][:300]
+            log.error("result_unstorable", job_id=str(job.id), error=cause)
+            refused = Outcome(job, "failed", error=f"Its end could not be stored: {cause}", reason="result_unstorable")
+            return list(await write_outcomes(self.database, self.worker_id, [refused]))
+        middle = len(outcomes) // 2
+        return [*await self._finish_batch(outcomes[:middle]), *await self._finish_batch(outcomes[middle:])]
+
+    async def _stale(self, outcome: Outcome) -> None:
+        """A result that came too late is dropped, counted and said."""
+        self.stale += 1
+        job = outcome.claimed
+        log.warning("stale_finish", job_id=str(job.id), epoch=job.epoch, status=outcome.status)
+        async with self.database.transaction() as session:
+            await session.execute(
+                sa.update(Worker)
+                .where(Worker.id == self.worker_id)
+                .values(stale_finishes=Worker.stale_finishes + 1)
+                .execution_options(synchronize_session=False)
+            )
+
+
+def _deadlock(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) in ("40P01", "40001")

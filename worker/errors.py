@@ -156,3 +156,15 @@ class Throttled(DeskError):
 
 class SetupClosed(DeskError):
     """This set-up link is used, expired or wrong. Make a new one with: m setup-link"""
+
+
+class WrongPassword(DeskError):
+    """The current password is wrong. Nothing was changed."""
+
+
+class AlreadySetUp(DeskError):
+    """This desk has people already: sign in, or add one with: m user add"""
+
+
+class SecretUnreadable(DeskError):
+    """A stored secret cannot be read: it was encrypted under another M_SECRET_KEY."""

@@ -16,7 +16,7 @@ from worker.accounts.actor import Actor
 from worker.accounts.audit import audit
 from worker.db.base import utc_now
 from worker.db.session import Doorbell, changed, emit, ring, signal
-from worker.errors import Invalid, KeyHeld, NotAllowedNow, NotFound, TooLate
+from worker.errors import Invalid, KeyHeld, NotAllowedNow, NotFound, TooLate, UnknownJob
 from worker.joblogs import states
 from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import Reception, Request, accept, duplicate, event_data, problems_of
@@ -158,9 +158,10 @@ async def rerun(
     """
     job = await one(session, job_id)
     reception: Reception = session.sync_session.info["reception"]
-    key = reception.settings.secret_key
-    stored = secret.unseal(job.args, key)
-    wanted = stored if args is None else secret.keep_masked(args, stored)
+    offer = await reception.offers.get(session, job.job_name)
+    if offer is None:
+        raise UnknownJob(job.job_name)
+    wanted = job.args if args is None else secret.keep(offer.fields, args, job.args)
     options = {"queue": job.queue, "priority": job.priority, "max_retries": job.max_retries, "timeout_s": job.timeout_s,
                "tags": tuple(job.tags)} | options  # fmt: skip
     return await enqueue(session, job.job_name, wanted, rerun_of=job.id, actor=actor, **options)
@@ -302,12 +303,11 @@ async def _changes_before_start(
         raise Invalid(problems)
     if not isinstance(args, _Unset):
         reception: Reception = session.sync_session.info["reception"]
-        key = reception.settings.secret_key
         offer = await reception.offers.get(session, job.job_name)
-        wanted = secret.keep_masked(args, secret.unseal(job.args, key))
-        if offer is not None:
-            wanted = secret.seal(offer.fields, offer.validate(wanted), key)
-        given["args"] = wanted
+        if offer is None:
+            raise UnknownJob(job.job_name)
+        wanted = offer.validate(secret.keep(offer.fields, args, job.args))
+        given["args"] = secret.seal(offer.fields, wanted, reception.settings.secret_key)
     if "run_at" in given and job.status in ("queued", "scheduled"):
         given["status"] = "scheduled" if given["run_at"] > utc_now() else "queued"
     return given

@@ -83,20 +83,8 @@ def upgrade() -> None:
         sa.Column("object_type", sa.String(length=40), nullable=False),
         sa.Column("object_id", sa.String(length=200), nullable=False),
         sa.Column("denied", sa.Boolean(), nullable=False),
-        sa.Column(
-            "before",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=True,
-        ),
-        sa.Column(
-            "after",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=True,
-        ),
+        sa.Column("before", JSON, nullable=True),
+        sa.Column("after", JSON, nullable=True),
         sa.Column("seal", sa.String(length=64), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_entries")),
         sa.UniqueConstraint("seal", name=op.f("uq_audit_entries_seal")),
@@ -128,45 +116,15 @@ def upgrade() -> None:
         sa.Column("module", sa.String(length=300), nullable=False),
         sa.Column("queue", sa.String(length=63), nullable=False),
         sa.Column("doc", sa.Text(), nullable=False),
-        sa.Column(
-            "parameters",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
-        sa.Column(
-            "args_schema",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
-        sa.Column(
-            "retry",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
+        sa.Column("parameters", JSON, nullable=False),
+        sa.Column("args_schema", JSON, nullable=False),
+        sa.Column("retry", JSON, nullable=False),
         sa.Column("max_retries", sa.Integer(), nullable=False),
         sa.Column("timeout_s", sa.Float(), nullable=False),
         sa.Column("isolation", sa.String(length=8), nullable=False),
         sa.Column("on_lost", sa.String(length=8), nullable=False),
-        sa.Column(
-            "on_events",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
-        sa.Column(
-            "schedules",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
+        sa.Column("on_events", JSON, nullable=False),
+        sa.Column("schedules", JSON, nullable=False),
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("first_seen_at", Time, nullable=False),
         sa.Column("advertised_at", Time, nullable=False),
@@ -202,20 +160,8 @@ def upgrade() -> None:
         sa.Column("priority", sa.SmallInteger(), nullable=False),
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("reason", sa.String(length=40), nullable=True),
-        sa.Column(
-            "args",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
-        sa.Column(
-            "result",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=True,
-        ),
+        sa.Column("args", JSON, nullable=False),
+        sa.Column("result", JSON, nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("traceback", sa.Text(), nullable=True),
         sa.Column("error_fingerprint", sa.String(length=32), nullable=True),
@@ -233,13 +179,7 @@ def upgrade() -> None:
         sa.Column("lane", sa.String(length=6), nullable=False),
         sa.Column("progress", sa.Float(), nullable=True),
         sa.Column("progress_note", sa.String(length=500), nullable=True),
-        sa.Column(
-            "checkpoint",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=True,
-        ),
+        sa.Column("checkpoint", JSON, nullable=True),
         sa.Column("cancel_requested_at", Time, nullable=True),
         sa.Column("user_id", sa.String(length=200), nullable=True),
         sa.Column("scheduled_job_id", sa.Uuid(), nullable=True),
@@ -247,13 +187,7 @@ def upgrade() -> None:
         sa.Column("unique_key", sa.String(length=200), nullable=True),
         sa.Column("correlation_id", sa.String(length=200), nullable=True),
         sa.Column("caused_by", sa.String(length=200), nullable=True),
-        sa.Column(
-            "tags",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
+        sa.Column("tags", JSON, nullable=False),
         sa.Column("note", sa.Text(), nullable=True),
         sa.Column("resolved_at", Time, nullable=True),
         sa.Column("deleted_at", Time, nullable=True),
@@ -306,26 +240,14 @@ def upgrade() -> None:
         "job_operations",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("action", sa.String(length=20), nullable=False),
-        sa.Column(
-            "filter",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
+        sa.Column("filter", JSON, nullable=False),
         sa.Column("cutoff", Time, nullable=False),
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("done", sa.Integer(), nullable=False),
         sa.Column("refused", sa.Integer(), nullable=False),
         sa.Column("cursor", sa.Uuid(), nullable=True),
-        sa.Column(
-            "refusals",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
+        sa.Column("refusals", JSON, nullable=False),
         sa.Column("user_id", sa.String(length=200), nullable=True),
         sa.Column("created_at", Time, nullable=False),
         sa.Column("ended_at", Time, nullable=True),
@@ -338,13 +260,7 @@ def upgrade() -> None:
         sa.Column("token_hash", sa.String(length=64), nullable=False),
         sa.Column("purpose", sa.String(length=10), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=True),
-        sa.Column(
-            "subject",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
+        sa.Column("subject", JSON, nullable=False),
         sa.Column("created_at", Time, nullable=False),
         sa.Column("expires_at", Time, nullable=False),
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_one_time_tokens")),
@@ -353,13 +269,7 @@ def upgrade() -> None:
     op.create_table(
         "outbox",
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column(
-            "events",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
+        sa.Column("events", JSON, nullable=False),
         sa.Column("created_at", Time, nullable=False),
         sa.Column("published_at", Time, nullable=True),
         sa.Column("matched_at", Time, nullable=True),
@@ -403,13 +313,7 @@ def upgrade() -> None:
         sa.Column("auth_version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", Time, nullable=False),
         sa.Column("disabled_at", Time, nullable=True),
-        sa.Column(
-            "preferences",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
+        sa.Column("preferences", JSON, nullable=False),
         sa.CheckConstraint("role IN ('viewer','operator','admin')", name=op.f("ck_users_role")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("name", name=op.f("uq_users_name")),
@@ -424,40 +328,16 @@ def upgrade() -> None:
         sa.Column("boot_id", sa.String(length=64), nullable=False),
         sa.Column("process_started", sa.String(length=64), nullable=False),
         sa.Column("version", sa.String(length=40), nullable=False),
-        sa.Column(
-            "queues",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
-        sa.Column(
-            "jobs",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
-        sa.Column(
-            "modules",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
+        sa.Column("queues", JSON, nullable=False),
+        sa.Column("jobs", JSON, nullable=False),
+        sa.Column("modules", JSON, nullable=False),
         sa.Column("priorities", sa.String(length=10), nullable=False),
         sa.Column("slots", sa.Integer(), nullable=False),
         sa.Column("busy", sa.Integer(), nullable=False),
         sa.Column("memory_mb", sa.Float(), nullable=True),
         sa.Column("beat", sa.BigInteger(), nullable=False),
         sa.Column("beat_at", Time, nullable=False),
-        sa.Column(
-            "held",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=False,
-        ),
+        sa.Column("held", JSON, nullable=False),
         sa.Column("held_at", Time, nullable=True),
         sa.Column("started_at", Time, nullable=False),
         sa.Column("stopping_at", Time, nullable=True),
@@ -516,13 +396,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("key", sa.String(length=200), nullable=False),
         sa.Column("state", sa.String(length=8), nullable=False),
-        sa.Column(
-            "value",
-            worker.db.base.Json(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
-            ),
-            nullable=True,
-        ),
+        sa.Column("value", JSON, nullable=True),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("at", Time, nullable=False),
         sa.ForeignKeyConstraint(

@@ -92,10 +92,14 @@ class Database:
             return utc_now()
         return await session.scalar(sa.text("SELECT clock_timestamp()"))
 
-    async def close(self) -> None:
-        """Waits for the announcements under way and closes every connection."""
+    async def settle(self) -> None:
+        """Waits, two seconds at most, for the announcements of what was committed."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2)
+
+    async def close(self) -> None:
+        """Settles and closes every connection."""
+        await self.settle()
         await self.engine.dispose()
 
     def _committed(self, pending: Pending) -> None:

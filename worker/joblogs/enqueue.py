@@ -73,6 +73,8 @@ class Request:
     rerun_of: UUID | None = None
     scheduled_job_id: UUID | None = None
     note: str | None = None
+    job_id: UUID | None = None
+    """The id the new job gets; a caller that has told it to somebody already gives it."""
 
 
 async def accept(session: AsyncSession, requests: Sequence[Request]) -> list[JobLog | Exception]:
@@ -123,7 +125,7 @@ async def _row(session: AsyncSession, reception: Reception, request: Request, no
     run_at = request.run_at or now
     retries, timeout_s = offer.max_retries, offer.timeout_s
     return {
-        "id": new_id(),
+        "id": request.job_id or new_id(),
         "job_name": offer.name,
         "queue": queue,
         "priority": 5 if request.priority is None else request.priority,

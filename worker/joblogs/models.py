@@ -97,6 +97,31 @@ class JobLog(Base):
             sqlite_where=sa.text("status = 'running'"),
         ),
         sa.Index(
+            "ix_job_logs_unresolved",
+            "error_fingerprint",
+            "completed_at",
+            postgresql_where=sa.text("status = 'failed' AND resolved_at IS NULL AND deleted_at IS NULL"),
+            sqlite_where=sa.text("status = 'failed' AND resolved_at IS NULL AND deleted_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_job_logs_with_error",
+            "id",
+            postgresql_where=sa.text("error IS NOT NULL"),
+            sqlite_where=sa.text("error IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_job_logs_rerun_of",
+            "rerun_of",
+            postgresql_where=sa.text("rerun_of IS NOT NULL"),
+            sqlite_where=sa.text("rerun_of IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_job_logs_correlation",
+            "correlation_id",
+            postgresql_where=sa.text("correlation_id IS NOT NULL"),
+            sqlite_where=sa.text("correlation_id IS NOT NULL"),
+        ),
+        sa.Index(
             "uq_job_logs_unique_key",
             "unique_key",
             unique=True,

@@ -219,6 +219,38 @@ def upgrade() -> None:
         postgresql_where=sa.text("status = 'running'"),
         sqlite_where=sa.text("status = 'running'"),
     )
+    op.create_index(
+        "ix_job_logs_correlation",
+        "job_logs",
+        ["correlation_id"],
+        unique=False,
+        postgresql_where=sa.text("correlation_id IS NOT NULL"),
+        sqlite_where=sa.text("correlation_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_job_logs_rerun_of",
+        "job_logs",
+        ["rerun_of"],
+        unique=False,
+        postgresql_where=sa.text("rerun_of IS NOT NULL"),
+        sqlite_where=sa.text("rerun_of IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_job_logs_unresolved",
+        "job_logs",
+        ["error_fingerprint", "completed_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'failed' AND resolved_at IS NULL AND deleted_at IS NULL"),
+        sqlite_where=sa.text("status = 'failed' AND resolved_at IS NULL AND deleted_at IS NULL"),
+    )
+    op.create_index(
+        "ix_job_logs_with_error",
+        "job_logs",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("error IS NOT NULL"),
+        sqlite_where=sa.text("error IS NOT NULL"),
+    )
     op.create_index("ix_job_logs_status_id", "job_logs", ["status", "id"], unique=False)
     op.create_index(
         "ix_job_logs_waiting",

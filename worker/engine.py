@@ -1,0 +1,147 @@
+"""The composition root: settings become a database, doorbells, a backplane, a catalogue. Only here are adapters chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from uuid import UUID
+
+import structlog
+
+from worker.batch import MicroBatch
+from worker.db.session import Database, Pending
+from worker.errors import DeskError
+from worker.joblogs.enqueue import Reception, Request, accept
+from worker.joblogs.models import JobLog
+from worker.jobs.catalogue import Catalogue
+from worker.jobs.registry import Registry
+from worker.live.memory import InMemorySocketAdapter
+from worker.live.nats import NatsSocketAdapter
+from worker.live.port import CHANGES, SocketProtocol
+from worker.queue.broker import InMemoryJobQueue, JobBroker, JobQueue, TaskiqJobQueueAdapter
+from worker.queue.memory import MemoryDoorbells
+from worker.queue.nats import NatsDoorbells, NatsJobBroker
+from worker.queue.port import Doorbells
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+ENQUEUE_BATCH = 200
+
+
+class NotBound(DeskError):
+    """No engine runs in this process: start one with Engine.create, or use `m worker`, `m web` or worker.testing."""
+
+
+class Engine:
+    """The desk with the lights off. A process that gives a registry can run jobs; any other can only ask for them."""
+
+    _bound: ClassVar[Engine | None] = None
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        registry: Registry | None,
+        broker: JobBroker,
+        doorbells: Doorbells,
+        socket: SocketProtocol,
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.registry = registry or Registry()
+        self.broker = broker
+        self.doorbells = doorbells
+        self.socket = socket
+        self.catalogue = Catalogue(database, registry)
+        kind = InMemoryJobQueue if doorbells.backend == "memory" else TaskiqJobQueueAdapter
+        self.queue: JobQueue = kind(self)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.reception = Reception(self.catalogue, settings)
+        database.info["reception"] = self.reception
+        database.info["engine"] = self
+        database.on_commit = self._committed
+        broker.bind(self)
+        self._requests: MicroBatch[Request, JobLog] = MicroBatch(self._accept, ENQUEUE_BATCH)
+
+    @classmethod
+    def create(cls, settings: Settings, *, registry: Registry | None = None) -> Engine:
+        """Chooses the adapters that `settings` ask for. Nothing is opened before `start`."""
+        database = Database(settings.database_url)
+        if settings.nats_url:
+            broker = NatsJobBroker(settings.nats_url, settings.prefix)
+            socket = NatsSocketAdapter(settings.nats_url, settings.prefix)
+            return cls(settings, database, registry, broker, NatsDoorbells(broker), socket)
+        return cls(settings, database, registry, JobBroker(), MemoryDoorbells(), InMemorySocketAdapter())
+
+    @classmethod
+    def bound(cls) -> Engine:
+        """The engine of this process, for `worker.broker` and `.kiq()`.
+
+        Raises:
+            NotBound: none was started.
+        """
+        if cls._bound is None:
+            raise NotBound()
+        return cls._bound
+
+    async def start(self) -> None:
+        """Connects; a broker that is away is waited for in the background."""
+        Engine._bound, self.loop = self, asyncio.get_running_loop()
+        await asyncio.gather(self.doorbells.start(), self.socket.start())
+
+    async def stop(self) -> None:
+        """Ends what is under way and closes every connection."""
+        await self._requests.drain()
+        await self.database.settle()
+        await asyncio.gather(self.doorbells.stop(), self.socket.stop())
+        await self.database.close()
+        if Engine._bound is self:
+            Engine._bound = None
+
+    async def __aenter__(self) -> Engine:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def enqueue(self, job_name: str, args: dict[str, Any] | None = None, **options: Any) -> UUID:
+        """Accepts a job in a transaction of its own, shared with whoever asks meanwhile; answers its id.
+
+        Raises what `joblogs.actions.enqueue` raises. Returning means: committed.
+        """
+        return (await self._requests.do(Request(job_name, args or {}, **options))).id
+
+    async def _accept(self, requests: Sequence[Request]) -> list[JobLog | BaseException]:
+        async with self.database.transaction() as session:
+            return list(await accept(session, requests))
+
+    async def _committed(self, pending: Pending) -> None:
+        """After every commit: doorbells, control messages, and the names of what changed. None of them may raise."""
+        if pending.rings:
+            await self.doorbells.ring(pending.rings)
+        for worker_id, message in pending.signals:
+            await self.doorbells.signal(worker_id, message)
+        if pending.changes or pending.outbox_ids:
+            changes = [[kind, key, rev] for (kind, key), rev in pending.changes.items()]
+            outbox = [str(row_id) for row_id in pending.outbox_ids]
+            await self.socket.broadcast(CHANGES, {"changes": changes, "outbox": outbox})
+
+
+def enqueue_sync(job_name: str, args: dict[str, Any] | None = None, **options: Any) -> UUID:
+    """`Engine.enqueue` for synchronous code, from any thread but the engine's own; blocks until it is committed.
+
+    In a process without an engine, one is made from the environment for this call.
+    """
+    engine = Engine._bound
+    if engine is not None and engine.loop is not None:
+        return asyncio.run_coroutine_threadsafe(engine.enqueue(job_name, args, **options), engine.loop).result()
+
+    async def once() -> UUID:
+        async with Engine.create(Settings.from_env(os.environ)) as fresh:
+            return await fresh.enqueue(job_name, args, **options)
+
+    return asyncio.run(once())

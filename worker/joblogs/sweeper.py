@@ -1,0 +1,224 @@
+"""What has come due, what has died, what nobody can run: actions that any number of clerks may do at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from worker.db.base import new_id
+from worker.db.session import Database, Doorbell, changed, emit, ring
+from worker.joblogs.counters import Key, count, moved
+from worker.joblogs.enqueue import event_data
+from worker.joblogs.finishes import ALONE_AFTER, POISON_AFTER
+from worker.joblogs.models import JobAttempt, JobLog
+from worker.jobs.models import JobCatalogue
+from worker.process.models import Worker
+
+BATCH = 500
+UNKNOWN_AFTER = timedelta(hours=1)
+
+log = structlog.get_logger(__name__)
+
+
+async def promote_due(database: Database) -> int:
+    """Queues scheduled and retrying jobs whose time has come; answers how many."""
+    async with database.transaction() as session:
+        now = await database.now(session)
+        due = (
+            sa.select(JobLog.id, JobLog.status)
+            .where(JobLog.status.in_(("scheduled", "retrying")), JobLog.run_at <= now)
+            .order_by(JobLog.run_at)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        before = {job_id: status for job_id, status in await session.execute(due)}
+        if not before:
+            return 0
+        rows = await _update(session, before, status="queued")
+        counts: Counter[Key] = Counter()
+        for row in rows:
+            moved(counts, row, before[row.id], "queued")
+            _told(session, row, "job.queued")
+            ring(session, [Doorbell(row.id, row.queue, row.priority)])
+        count(session, counts)
+        return len(rows)
+
+
+async def rescue_worker(database: Database, worker_id: UUID, reason: str) -> int:
+    """Ends a dead worker's row and takes its running jobs back; answers how many. Doing it twice changes nothing."""
+    async with database.transaction() as session:
+        now = await database.now(session)
+        await session.execute(
+            sa.update(Worker)
+            .where(Worker.id == worker_id, Worker.ended_at.is_(None))
+            .values(ended_at=now, end_reason=reason[:200], rev=Worker.rev + 1)
+            .execution_options(synchronize_session=False)
+        )
+        changed(session, "worker", worker_id, int(now.timestamp() * 1000))
+        lost = sa.select(JobLog).where(JobLog.status == "running", JobLog.worker_id == worker_id)
+        return await _rescue(session, lost, now, reason)
+
+
+async def rescue_orphans(database: Database) -> int:
+    """Takes back running jobs whose worker's row has ended or is gone; answers how many."""
+    living = sa.select(Worker.id).where(Worker.ended_at.is_(None))
+    async with database.transaction() as session:
+        now = await database.now(session)
+        orphans = sa.select(JobLog).where(
+            JobLog.status == "running", sa.or_(JobLog.worker_id.is_(None), JobLog.worker_id.not_in(living))
+        )
+        return await _rescue(session, orphans, now, "its worker had ended")
+
+
+async def _rescue(session: AsyncSession, lost: sa.Select[tuple[JobLog]], now: datetime, reason: str) -> int:
+    """A loss burns no retry; the epoch grows, so whatever the dead one still sends is stale."""
+    lost = lost.order_by(JobLog.id).limit(BATCH).with_for_update(skip_locked=True)
+    jobs = (await session.scalars(lost.execution_options(populate_existing=True))).all()
+    fragile = await _failing_on_loss(session, {job.job_name for job in jobs})
+    counts: Counter[Key] = Counter()
+    for job in jobs:
+        session.add(_lost_attempt(job, now, reason))
+        status, why = after_loss(job, fragile)
+        job.status, job.reason = status, why
+        job.lost_count += 1
+        job.rev += 1
+        if status == "queued":
+            job.epoch, job.attempt, job.progress, job.progress_note = job.epoch + 1, job.attempt - 1, None, None
+            job.lane = "alone" if job.lost_count >= ALONE_AFTER else "rescue"
+            ring(session, [Doorbell(job.id, job.queue, job.priority, rescue=True)])
+        else:
+            job.completed_at = now
+            job.error = job.error if status == "cancelled" else f"Its worker died under it ({reason})."
+        moved(counts, job, "running", status)
+        emit(session, "job.lost", event_data(job), job.user_id)
+        _told(session, job, f"job.{status}")
+    count(session, counts)
+    if jobs:
+        log.warning("jobs_rescued", jobs=len(jobs), reason=reason)
+    return len(jobs)
+
+
+def after_loss(job: JobLog, fragile: set[str]) -> tuple[str, str | None]:
+    """Where a job goes whose process died under it: status and reason. Pure."""
+    if job.cancel_requested_at is not None:
+        return "cancelled", "cancelled"
+    if job.job_name in fragile:
+        return "failed", "worker_lost"
+    if job.lost_count + 1 >= POISON_AFTER:
+        return "failed", "poison"
+    return "queued", None
+
+
+async def fail_unknown(database: Database) -> int:
+    """Fails jobs that waited an hour in which no live worker knew their name; answers how many."""
+    async with database.transaction() as session:
+        now = await database.now(session)
+        known = {
+            name
+            for names in await session.scalars(sa.select(Worker.jobs).where(Worker.ended_at.is_(None)))
+            for name in names
+        }
+        recent = sa.select(JobCatalogue.name).where(JobCatalogue.advertised_at > now - UNKNOWN_AFTER)
+        stuck = (
+            sa.select(JobLog)
+            .where(
+                JobLog.status == "queued",
+                JobLog.run_at < now - UNKNOWN_AFTER,
+                JobLog.job_name.not_in(known),
+                JobLog.job_name.not_in(recent),
+            )
+            .order_by(JobLog.id)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        jobs = (await session.scalars(stuck)).all()
+        counts: Counter[Key] = Counter()
+        for job in jobs:
+            job.status, job.reason, job.completed_at, job.rev = "failed", "unknown_job", now, job.rev + 1
+            job.error = f"No worker has offered a job called {job.job_name!r} for an hour."
+            moved(counts, job, "queued", "failed")
+            _told(session, job, "job.failed")
+        count(session, counts)
+        return len(jobs)
+
+
+@dataclass(slots=True)
+class Observations:
+    """What one sweeper has seen of the workers' beats, by its own monotonic clock.
+
+    A beat counts as stopped only after it stood still for the whole lease *while this sweeper's own round trips
+    succeeded*: after a gap of its own it starts to watch anew, so a database outage never looks like dead workers.
+    """
+
+    lease_s: float
+    seen: dict[UUID, tuple[int, float]] = field(default_factory=dict)
+    last_sweep: float | None = None
+
+    def stopped(self, beats: Iterable[tuple[UUID, int]], now: float) -> list[UUID]:
+        """Which workers' beats have stood still for the lease. `now` is monotonic, in seconds."""
+        if self.last_sweep is not None and now - self.last_sweep > max(3.0, self.lease_s / 3):
+            self.seen.clear()
+        self.last_sweep = now
+        current = dict(beats)
+        self.seen = {
+            worker_id: self.seen[worker_id]
+            if worker_id in self.seen and self.seen[worker_id][0] == beat
+            else (beat, now)
+            for worker_id, beat in current.items()
+        }
+        return [worker_id for worker_id, (_, since) in self.seen.items() if now - since >= self.lease_s]
+
+
+async def rescue_lost(database: Database, observations: Observations, now: float) -> int:
+    """One sweep: workers whose beat has stopped are declared dead, and orphans are taken back. `now` is monotonic."""
+    async with database.read() as connection:
+        rows = await connection.execute(sa.select(Worker.id, Worker.beat).where(Worker.ended_at.is_(None)))
+        dead = observations.stopped([(row[0], row[1]) for row in rows], now)
+    rescued = 0
+    for worker_id in dead:
+        rescued += await rescue_worker(database, worker_id, f"no sign of life for {observations.lease_s:g} s")
+    return rescued + await rescue_orphans(database)
+
+
+async def _update(session: AsyncSession, ids: Iterable[UUID], **values: Any) -> Sequence[Any]:
+    """Sets values and raises the revision; answers the columns that events and rings need."""
+    statement = (
+        sa.update(JobLog)
+        .where(JobLog.id.in_(list(ids)))
+        .values(rev=JobLog.rev + 1, **values)
+        .returning(
+            JobLog.id, JobLog.job_name, JobLog.queue, JobLog.priority, JobLog.status, JobLog.attempt, JobLog.reason,
+            JobLog.rev, JobLog.user_id,
+        )
+        .execution_options(synchronize_session=False)
+    )  # fmt: skip
+    return (await session.execute(statement)).all()
+
+
+async def _failing_on_loss(session: AsyncSession, names: set[str]) -> set[str]:
+    """Which of these jobs asked not to be restarted when their worker dies."""
+    if not names:
+        return set()
+    statement = sa.select(JobCatalogue.name).where(JobCatalogue.name.in_(names), JobCatalogue.on_lost == "fail")
+    return set(await session.scalars(statement))
+
+
+def _lost_attempt(job: JobLog, now: datetime, reason: str) -> JobAttempt:
+    return JobAttempt(
+        id=new_id(), job_id=job.id, epoch=job.epoch, attempt=job.attempt, outcome="lost", reason="worker_lost",
+        worker_id=job.worker_id, run_at=job.run_at, started_at=job.started_at, ended_at=now,
+        error=f"Its worker died under it ({reason}).", traceback=None, retry_at=None,
+    )  # fmt: skip
+
+
+def _told(session: AsyncSession, row: Any, event_type: str) -> None:
+    emit(session, event_type, event_data(row), row.user_id)
+    changed(session, "job", row.id, row.rev)

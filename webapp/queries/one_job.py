@@ -1,0 +1,177 @@
+"""What one job's page shows beside the job: attempts, log lines, its trace, and what people did with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from webapp.queries.job_logs import list_columns, load_jobs, whole_columns
+from webapp.queries.views import JobView, job_view
+from worker.accounts.models import AuditEntry
+from worker.joblogs.models import JobAttempt, JobLog, JobLogLine
+from worker.process.models import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """One execution: those that went wrong are recorded, the last good one is read from the job itself."""
+
+    attempt: int
+    epoch: int
+    outcome: str
+    reason: str | None
+    worker: str | None
+    worker_id: UUID | None
+    waited_s: float | None
+    duration_seconds: float | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: str | None
+    traceback: str | None
+    retry_at: datetime | None
+
+
+async def attempts_of(connection: AsyncConnection, job: JobView) -> list[AttemptView]:
+    """Oldest first, the running or successful one last."""
+    statement = (
+        sa.select(JobAttempt.__table__, Worker.host.label("worker_host"), Worker.pid.label("worker_pid"))
+        .outerjoin(Worker, Worker.id == JobAttempt.worker_id)
+        .where(JobAttempt.job_id == job.job_id)
+        .order_by(JobAttempt.epoch, JobAttempt.id)
+        .limit(1000)
+    )
+    found = [_attempt(row._mapping) for row in await connection.execute(statement)]
+    if job.status in ("running", "success") and job.started_at is not None:
+        found.append(_current_attempt(job))
+    return found
+
+
+def _attempt(row: Mapping[str, Any]) -> AttemptView:
+    return AttemptView(
+        attempt=row["attempt"],
+        epoch=row["epoch"],
+        outcome=row["outcome"],
+        reason=row["reason"],
+        worker=f"{row['worker_host']}:{row['worker_pid']}" if row["worker_host"] else None,
+        worker_id=row["worker_id"],
+        waited_s=_between(row["run_at"], row["started_at"]),
+        duration_seconds=_between(row["started_at"], row["ended_at"]),
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        error=row["error"],
+        traceback=row["traceback"],
+        retry_at=row["retry_at"],
+    )
+
+
+def _current_attempt(job: JobView) -> AttemptView:
+    return AttemptView(
+        attempt=job.attempt,
+        epoch=job.epoch,
+        outcome=job.shown_status,
+        reason=None,
+        worker=job.worker,
+        worker_id=job.worker_id,
+        waited_s=_between(job.run_at, job.started_at),
+        duration_seconds=job.duration_seconds,
+        started_at=job.started_at,
+        ended_at=job.completed_at,
+        error=None,
+        traceback=None,
+        retry_at=None,
+    )
+
+
+def _between(start: datetime | None, end: datetime | None) -> float | None:
+    return max(0.0, (end - start).total_seconds()) if start and end else None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLineView:
+    epoch: int
+    seq: int
+    at: datetime
+    level: str
+    logger: str | None
+    message: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.epoch}-{self.seq}"
+
+
+async def log_lines(
+    connection: AsyncConnection,
+    job_id: UUID,
+    *,
+    after: tuple[int, int] | None = None,
+    contains_text: str = "",
+    limit: int = 500,
+) -> list[LogLineView]:
+    """The job's lines in the order they were logged, after (epoch, seq)."""
+    statement = (
+        sa.select(JobLogLine.epoch, JobLogLine.seq, JobLogLine.at, JobLogLine.level, JobLogLine.logger, JobLogLine.message)
+        .where(JobLogLine.job_id == job_id)
+        .order_by(JobLogLine.epoch, JobLogLine.seq)
+        .limit(limit)
+    )
+    if after is not None:
+        statement = statement.where(sa.tuple_(JobLogLine.epoch, JobLogLine.seq) > sa.tuple_(*map(sa.literal, after)))
+    if contains_text:
+        statement = statement.where(JobLogLine.message.icontains(contains_text, autoescape=True))
+    return [LogLineView(*row) for row in await connection.execute(statement)]
+
+
+async def audit_of(connection: AsyncConnection, job_id: UUID) -> Sequence[sa.Row[Any]]:
+    """What people did with this job, newest first."""
+    entry = AuditEntry.__table__.c
+    statement = (
+        sa.select(entry.at, entry.actor, entry.actor_role, entry.via, entry.action, entry.denied, entry.before, entry.after)
+        .where(entry.object_id == str(job_id), entry.object_type == "job")
+        .order_by(entry.id.desc())
+        .limit(200)
+    )
+    return (await connection.execute(statement)).all()
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What this job came from, and what came from it."""
+
+    rerun_of: JobView | None
+    caused_by: str | None
+    same_story: Sequence[JobView]
+    reruns: Sequence[JobView]
+
+
+async def trace_of(connection: AsyncConnection, job: JobView) -> Trace:
+    reruns = await _few(connection, JobLog.rerun_of == job.job_id)
+    same: Sequence[JobView] = ()
+    if job.correlation_id:
+        same = await _few(connection, JobLog.correlation_id == job.correlation_id, JobLog.id != job.job_id)
+    source = (await load_jobs(connection, [job.rerun_of])).get(job.rerun_of) if job.rerun_of else None
+    return Trace(rerun_of=source, caused_by=job.caused_by, same_story=same, reruns=reruns)
+
+
+async def _few(connection: AsyncConnection, *wanted: sa.ColumnElement[bool]) -> list[JobView]:
+    statement = list_columns(connection.dialect.name).where(*wanted, JobLog.deleted_at.is_(None))
+    rows = await connection.execute(statement.order_by(JobLog.id.desc()).limit(50))
+    return [job_view(row._mapping) for row in rows]
+
+
+async def last_success(connection: AsyncConnection, job: JobView) -> JobView | None:
+    """The newest success of the same function before this job, to compare arguments with."""
+    statement = (
+        whole_columns()
+        .where(JobLog.job_name == job.job_name, JobLog.status == "success", JobLog.id < job.job_id)
+        .order_by(JobLog.id.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(statement)).first()
+    return job_view(row._mapping) if row is not None else None

@@ -1,0 +1,273 @@
+"""The SELECTs of the overview: what needs a person, how failures spread, how fast it goes, what just happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from webapp.queries.catalogue import percentile
+from webapp.queries.counters import UNRESOLVED
+from webapp.queries.queues import SAMPLE
+from worker.db.base import utc_now
+from worker.events.models import OutboxRow
+from worker.joblogs.models import JobLog
+
+GRID = {
+    "1h": timedelta(hours=1),
+    "3h": timedelta(hours=3),
+    "24h": timedelta(hours=24),
+    "3d": timedelta(days=3),
+    "7d": timedelta(days=7),
+}
+LOOKED_AT = 10_000
+"""Failures are grouped and spread over time among the newest ten thousand."""
+CHART_ROWS = 200_000
+FEED = 50
+
+
+# Failures
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Unresolved failures of one kind: same job, same sort of error."""
+
+    fingerprint: str
+    job_name: str
+    error: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    last_job_id: UUID
+
+
+async def failure_groups(connection: AsyncConnection, limit: int = 20) -> list[FailureGroup]:
+    """Those that happened last come first."""
+    newest = (
+        sa.select(JobLog.error_fingerprint, JobLog.completed_at)
+        .where(*UNRESOLVED, JobLog.error_fingerprint.is_not(None))
+        .order_by(JobLog.id.desc())
+        .limit(LOOKED_AT)
+        .subquery()
+    )
+    last_at = sa.func.max(newest.c.completed_at).label("last_at")
+    statement = (
+        sa.select(
+            newest.c.error_fingerprint.label("fingerprint"),
+            sa.func.count().label("n"),
+            sa.func.min(newest.c.completed_at).label("first_at"),
+            last_at,
+        )
+        .group_by(newest.c.error_fingerprint)
+        .order_by(last_at.desc())
+        .limit(limit)
+    )
+    groups = (await connection.execute(statement)).all()
+    examples = await _examples(connection, [group.fingerprint for group in groups])
+    return [
+        FailureGroup(group.fingerprint, job.job_name, _first_line(job.error), group.n, group.first_at, group.last_at, job.id)
+        for group in groups
+        if (job := examples.get(group.fingerprint)) is not None
+    ]
+
+
+async def _examples(connection: AsyncConnection, fingerprints: Sequence[str]) -> dict[str, sa.Row[Any]]:
+    """The newest job of each group."""
+    if not fingerprints:
+        return {}
+    error = sa.func.substr(JobLog.error, 1, 400).label("error")
+    each = [
+        sa.select(
+            sa.select(JobLog.id, JobLog.job_name, JobLog.error_fingerprint, error)
+            .where(*UNRESOLVED, JobLog.error_fingerprint == fingerprint)
+            .order_by(JobLog.completed_at.desc())
+            .limit(1)
+            .subquery()
+        )
+        for fingerprint in fingerprints
+    ]
+    return {row.error_fingerprint: row for row in await connection.execute(sa.union_all(*each))}
+
+
+def _first_line(error: str | None) -> str:
+    return (error or "").strip().partition("\n")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class GridRow:
+    """How often one job failed in each window, by the window's name."""
+
+    job_name: str
+    cells: dict[str, int]
+
+
+async def failure_grid(connection: AsyncConnection, limit: int = 12) -> list[GridRow]:
+    """The jobs that failed in the last seven days, the most failing ones first."""
+    now = utc_now()
+    newest = (
+        sa.select(JobLog.job_name, JobLog.completed_at)
+        .where(JobLog.status == "failed", JobLog.deleted_at.is_(None), JobLog.completed_at >= now - GRID["7d"])
+        .order_by(JobLog.id.desc())
+        .limit(LOOKED_AT)
+        .subquery()
+    )
+    counts = [
+        sa.func.count(sa.case((newest.c.completed_at >= now - span, 1))).label(name) for name, span in GRID.items()
+    ]
+    statement = sa.select(newest.c.job_name, *counts).group_by(newest.c.job_name)
+    rows = (await connection.execute(statement)).all()
+    grid = [GridRow(row.job_name, {name: row._mapping[name] for name in GRID}) for row in rows]
+    return sorted(grid, key=lambda row: (-row.cells["24h"], -row.cells["7d"], row.job_name))[:limit]
+
+
+# Speed
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One bar: how many ended well and badly in it."""
+
+    start: datetime
+    label: str
+    succeeded: int
+    failed: int
+
+
+CHARTS: dict[str, tuple[timedelta, int, str]] = {
+    "1h": (timedelta(hours=1), 60, "%H:%M"),
+    "24h": (timedelta(hours=24), 1800, "%H:%M"),
+    "7d": (timedelta(days=7), 14_400, "%d %b"),
+}
+"""Name -> (span, seconds in a bucket, how its start is written, in UTC)."""
+
+
+async def throughput(connection: AsyncConnection, window: str) -> list[Bucket]:
+    """Ended jobs per bucket, oldest first; the last one is still filling."""
+    span, width, label = CHARTS[window]
+    now = utc_now()
+    first = int((now - span).timestamp()) // width + 1
+    start = datetime.fromtimestamp(first * width, UTC)
+    ended = (
+        sa.select(JobLog.completed_at, JobLog.status)
+        .where(JobLog.completed_at >= start)
+        .order_by(JobLog.completed_at.desc())
+        .limit(CHART_ROWS)
+        .subquery()
+    )
+    bucket = _bucket(ended.c.completed_at, width, connection.dialect.name).label("bucket")
+    statement = sa.select(bucket, ended.c.status, sa.func.count()).group_by(bucket, ended.c.status)
+    counts = {(int(number), status): n for number, status, n in await connection.execute(statement)}
+    last = int(now.timestamp()) // width
+
+    def bar(number: int) -> Bucket:
+        at = datetime.fromtimestamp(number * width, UTC)
+        succeeded, failed = counts.get((number, "success"), 0), counts.get((number, "failed"), 0)
+        return Bucket(at, at.strftime(label), succeeded, failed)
+
+    return [bar(number) for number in range(first, last + 1)]
+
+
+def _bucket(column: sa.ColumnElement[datetime], width: int, dialect: str) -> sa.ColumnElement[int]:
+    if dialect == "sqlite":
+        return sa.cast(sa.func.strftime("%s", column), sa.Integer).op("/", return_type=sa.Integer())(width)
+    return sa.cast(sa.func.floor(sa.extract("epoch", column) / width), sa.BigInteger)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long the jobs of a queue waited and ran, in seconds."""
+
+    queue: str
+    runs: int
+    wait: dict[str, float | None]
+    run: dict[str, float | None]
+
+
+async def latencies(connection: AsyncConnection, window: str) -> list[Latency]:
+    """p50, p95 and p99 per queue, over the window or, if that holds more, over its last two thousand runs."""
+    statement = (
+        sa.select(JobLog.queue, JobLog.run_at, JobLog.started_at, JobLog.completed_at)
+        .where(JobLog.completed_at >= utc_now() - CHARTS[window][0], JobLog.started_at.is_not(None))
+        .order_by(JobLog.completed_at.desc())
+        .limit(SAMPLE)
+    )
+    waits: dict[str, list[float]] = {}
+    runs: dict[str, list[float]] = {}
+    for queue, run_at, started_at, completed_at in await connection.execute(statement):
+        waits.setdefault(queue, []).append(max(0.0, (started_at - run_at).total_seconds()))
+        runs.setdefault(queue, []).append(max(0.0, (completed_at - started_at).total_seconds()))
+    return [Latency(queue, len(waits[queue]), _percentiles(waits[queue]), _percentiles(runs[queue])) for queue in sorted(waits)]
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    return {"p50": percentile(values, 0.5), "p95": percentile(values, 0.95), "p99": percentile(values, 0.99)}
+
+
+# What just happened
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One entry of the feed."""
+
+    event_id: str
+    at: datetime
+    event_type: str
+    status: str
+    job_id: str
+    job_name: str
+    queue: str
+    actor: str | None
+
+
+STATUS_OF = {
+    "job.queued": "queued",
+    "job.scheduled": "scheduled",
+    "job.started": "running",
+    "job.running": "running",
+    "job.succeeded": "success",
+    "job.success": "success",
+    "job.failed": "failed",
+    "job.retrying": "retrying",
+    "job.cancelled": "cancelled",
+    "job.lost": "retrying",
+}
+
+
+async def feed(connection: AsyncConnection, limit: int = FEED) -> list[Transition]:
+    """The last transitions, newest first, as the outbox recorded them."""
+    found: list[Transition] = []
+    oldest: UUID | None = None
+    for rows_at_once in (5, 20, 50):
+        statement = sa.select(OutboxRow.id, OutboxRow.events).order_by(OutboxRow.id.desc()).limit(rows_at_once)
+        if oldest is not None:
+            statement = statement.where(OutboxRow.id < oldest)
+        rows = (await connection.execute(statement)).all()
+        for row in rows:
+            found += [entry for event in reversed(row.events) if (entry := _transition(event)) is not None]
+        if len(found) >= limit or len(rows) < rows_at_once:
+            break
+        oldest = rows[-1].id
+    return found[:limit]
+
+
+def _transition(event: dict[str, Any]) -> Transition | None:
+    status, data = STATUS_OF.get(event.get("event_type", "")), event.get("data") or {}
+    if status is None or "job_id" not in data:
+        return None
+    return Transition(
+        event_id=str(event["event_id"]),
+        at=datetime.fromisoformat(event["timestamp"]),
+        event_type=str(event["event_type"]),
+        status=status,
+        job_id=str(data["job_id"]),
+        job_name=str(data.get("job_name", "")),
+        queue=str(data.get("queue", "")),
+        actor=event.get("user_id"),
+    )

@@ -1,0 +1,126 @@
+"""The SELECTs behind the queues table: how many wait, how long, who takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from webapp.queries.workers import taken_queues
+from worker.db.base import utc_now
+from worker.joblogs.counters import by_queue
+from worker.joblogs.models import JobLog
+from worker.jobs.models import JobCatalogue, Queue
+
+SAMPLE = 2_000
+"""Rates and latencies are read from at most this many of the jobs that ended last."""
+RATE_WINDOW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue as the overview shows it. `oldest_at` is when its longest waiting job became due."""
+
+    name: str
+    waiting: int
+    running: int
+    later: int
+    """Scheduled or retrying: not due yet."""
+    oldest_at: datetime | None
+    concurrency: int | None
+    per_minute: float
+    paused_at: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
+    taken: bool
+    """Whether a live worker takes jobs from it."""
+    rev: int
+
+    def waited_s(self, now: datetime) -> float:
+        return max(0.0, (now - self.oldest_at).total_seconds()) if self.oldest_at else 0.0
+
+    @property
+    def orphaned(self) -> bool:
+        return self.waiting > 0 and not self.taken
+
+
+async def list_queues(connection: AsyncConnection) -> list[QueueView]:
+    """Every queue that was ever used or that a job of the catalogue names, by name."""
+    counts = await by_queue(connection)
+    named = await connection.scalars(sa.select(Queue.name).union(sa.select(JobCatalogue.queue)))
+    return await _views(connection, sorted({queue for queue, _ in counts} | set(named)), counts)
+
+
+async def load_queues(connection: AsyncConnection, names: Collection[str]) -> dict[str, QueueView]:
+    return {view.name: view for view in await _views(connection, sorted(names), await by_queue(connection))}
+
+
+async def _views(
+    connection: AsyncConnection, names: list[str], counts: dict[tuple[str, str], int]
+) -> list[QueueView]:
+    rows = await connection.execute(sa.select(Queue.__table__).where(Queue.name.in_(names)))
+    controls = {row.name: row for row in rows}
+    oldest = await oldest_waiting(connection, [name for name in names if counts.get((name, "queued"), 0) > 0])
+    rates, taken = await per_minute(connection), await taken_queues(connection)
+
+    def view(name: str) -> QueueView:
+        control: Any = controls.get(name)
+        return QueueView(
+            name=name,
+            waiting=max(0, counts.get((name, "queued"), 0)),
+            running=max(0, counts.get((name, "running"), 0)),
+            later=max(0, counts.get((name, "scheduled"), 0) + counts.get((name, "retrying"), 0)),
+            oldest_at=oldest.get(name),
+            concurrency=control.concurrency if control else None,
+            per_minute=rates.get(name, 0.0),
+            paused_at=control.paused_at if control else None,
+            paused_by=control.paused_by if control else None,
+            pause_reason=control.pause_reason if control else None,
+            taken=name in taken or "*" in taken,
+            rev=control.rev if control else 0,
+        )
+
+    return [view(name) for name in names]
+
+
+async def oldest_waiting(connection: AsyncConnection, queues: list[str]) -> dict[str, datetime]:
+    """When each queue's longest waiting job became due: ten seeks a queue, however many wait."""
+    if not queues:
+        return {}
+    queue = sa.union_all(*(sa.select(sa.literal(name).label("name")) for name in queues)).subquery()
+    priority = sa.union_all(*(sa.select(sa.literal(n).label("n")) for n in range(10))).subquery()
+    first = (
+        sa.select(JobLog.run_at)
+        .where(JobLog.status == sa.literal_column("'queued'"), JobLog.queue == queue.c.name, JobLog.priority == priority.c.n)
+        .order_by(JobLog.run_at)
+        .limit(1)
+        .correlate(queue, priority)
+        .scalar_subquery()
+    )
+    each = sa.select(queue.c.name, first.label("run_at")).join_from(queue, priority, sa.true()).subquery()
+    found: dict[str, datetime] = {}
+    for name, run_at in await connection.execute(sa.select(each).where(each.c.run_at.is_not(None))):
+        found[name] = min(run_at, found.get(name, run_at))
+    return found
+
+
+async def per_minute(connection: AsyncConnection) -> dict[str, float]:
+    """How many jobs each queue ends in a minute, over the last five or over the sample if that is shorter."""
+    now = utc_now()
+    statement = (
+        sa.select(JobLog.queue, JobLog.completed_at)
+        .where(JobLog.completed_at > now - RATE_WINDOW)
+        .order_by(JobLog.completed_at.desc())
+        .limit(SAMPLE)
+    )
+    rows = (await connection.execute(statement)).all()
+    span = RATE_WINDOW if len(rows) < SAMPLE else max(now - rows[-1].completed_at, timedelta(seconds=1))
+    minutes = span.total_seconds() / 60
+    counts: dict[str, int] = {}
+    for queue, _ in rows:
+        counts[queue] = counts.get(queue, 0) + 1
+    return {queue: n / minutes for queue, n in counts.items()}

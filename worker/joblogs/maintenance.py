@@ -1,0 +1,81 @@
+"""Retention: what is old enough is purged, in small transactions; audit entries are exempt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from worker.accounts.models import OneTimeToken, Session, Throttle
+from worker.db.session import Database
+from worker.events.models import OutboxRow
+from worker.joblogs.counters import Key, count
+from worker.joblogs.models import TERMINAL, IdempotencyKey, JobLog, Operation
+from worker.process.models import Worker
+from worker.settings import Settings
+
+BATCH = 1000
+UNDO_FOR = timedelta(hours=1)
+OUTBOX_FOR = timedelta(days=7)
+IDEMPOTENCY_FOR = timedelta(days=1)
+TRACES_FOR = timedelta(days=7)
+"""How long ended workers, ended sessions and finished bulk operations stay to be looked at."""
+
+
+async def purge(database: Database, settings: Settings) -> dict[str, int]:
+    """Removes up to a thousand rows of each kind that are past their time; answers how many of each."""
+    purged = {"job_logs": await _purge_jobs(database, timedelta(days=settings.retention_days))}
+    async with database.transaction() as session:
+        now = await database.now(session)
+        for table, past in _past(now):
+            victims = sa.select(table.__table__.primary_key.columns[0]).where(past).limit(BATCH)
+            key = table.__table__.primary_key.columns[0]
+            result: Any = await session.execute(sa.delete(table).where(key.in_(victims), past))
+            purged[table.__tablename__] = int(result.rowcount)
+    return purged
+
+
+def _past(now: datetime) -> list[tuple[Any, sa.ColumnElement[bool]]]:
+    return [
+        (OutboxRow, OutboxRow.created_at < now - OUTBOX_FOR),
+        (IdempotencyKey, IdempotencyKey.created_at < now - IDEMPOTENCY_FOR),
+        (OneTimeToken, OneTimeToken.expires_at < now),
+        (Session, sa.or_(Session.expires_at < now - TRACES_FOR, Session.ended_at < now - TRACES_FOR)),
+        (Throttle, Throttle.window_started_at < now - IDEMPOTENCY_FOR),
+        (Worker, Worker.ended_at < now - TRACES_FOR),
+        (Operation, Operation.ended_at < now - TRACES_FOR),
+    ]
+
+
+async def _purge_jobs(database: Database, kept_for: timedelta) -> int:
+    async with database.transaction() as session:
+        now = await database.now(session)
+        old = sa.and_(JobLog.status.in_(TERMINAL), JobLog.completed_at < now - kept_for)
+        undone = JobLog.deleted_at < now - UNDO_FOR
+        ids = (
+            await session.scalars(
+                sa.select(JobLog.id).where(sa.or_(old, undone)).limit(BATCH).with_for_update(skip_locked=True)
+            )
+        ).all()
+        if not ids:
+            return 0
+        gone = await session.execute(
+            sa.delete(JobLog)
+            .where(JobLog.id.in_(ids))
+            .returning(JobLog.job_name, JobLog.queue, JobLog.status, JobLog.deleted_at)
+            .execution_options(synchronize_session=False)
+        )
+        _uncount(session, gone)
+        return len(ids)
+
+
+def _uncount(session: AsyncSession, gone: Any) -> None:
+    """A deleted job left the counts when it was deleted; the others leave them now."""
+    counts: Counter[Key] = Counter()
+    for name, queue, status, deleted_at in gone:
+        if deleted_at is None:
+            counts[(name, queue, status)] -= 1
+    count(session, counts)

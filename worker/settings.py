@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from worker.errors import SettingsError
 
-WORD = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
+WORD = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}\Z")
 """What a queue, a prefix or one word of an event type may look like."""
 
 N = TypeVar("N", int, float)

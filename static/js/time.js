@@ -1,5 +1,5 @@
 // Paints every <time data-time> in the chosen zone and keeps the clocks going.
-// Modes: relative, elapsed, absolute, clock, precise.
+// Modes: relative, ago, elapsed, absolute, clock, precise.
 
 const ZONE = "m.zone";
 let zone = read() === "utc" ? "UTC" : undefined;
@@ -46,6 +46,7 @@ function paint(element, now) {
   const mode = element.dataset.time;
   const seconds = (now - at) / 1000;
   const text = mode === "relative" ? relative(seconds)
+    : mode === "ago" ? relative(seconds) + (seconds < 1 ? "" : " ago")
     : mode === "elapsed" ? elapsed(seconds)
     : formats[mode].format(at);
   if (element.textContent !== text) element.textContent = text;
@@ -64,7 +65,7 @@ export function paintTimes(root = document) {
 function tick() {
   if (!document.hidden) {
     const now = Date.now();
-    for (const element of document.querySelectorAll('time[data-time="relative"], time[data-time="elapsed"]')) paint(element, now);
+    for (const element of document.querySelectorAll('time:is([data-time="relative"], [data-time="ago"], [data-time="elapsed"])')) paint(element, now);
   }
   setTimeout(tick, 1000 - (Date.now() % 1000));
 }

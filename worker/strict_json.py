@@ -59,7 +59,9 @@ def _refuse_constant(name: str) -> NoReturn:
 def _integer(digits: str) -> int:
     if len(digits) <= 20 and MIN_INTEGER <= (number := int(digits)) <= MAX_INTEGER:
         return number
-    raise ValueError(f"holds an integer of {len(digits.lstrip('-'))} digits; 64 bits is the most, send it as a string")
+    raise ValueError(
+        f"holds an integer of {len(digits.lstrip('-'))} digits; 64 bits is the most, send it as a string"
+    )
 
 
 def _float(digits: str) -> float:

@@ -17,7 +17,9 @@ class MicroBatch(Generic[T, R]):
     an exception it raises is raised to all callers of the batch.
     """
 
-    def __init__(self, run: Callable[[Sequence[T]], Awaitable[Sequence[R | BaseException]]], limit: int = 500) -> None:
+    def __init__(
+        self, run: Callable[[Sequence[T]], Awaitable[Sequence[R | BaseException]]], limit: int = 500
+    ) -> None:
         self._run = run
         self._limit = limit
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []

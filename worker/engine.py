@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 import structlog
@@ -20,8 +20,8 @@ from worker.jobs.registry import Registry
 from worker.live.memory import InMemorySocketAdapter
 from worker.live.nats import NatsSocketAdapter
 from worker.live.port import CHANGES, SocketProtocol
-from worker.queue.broker import InMemoryJobQueue, JobBroker, JobQueue, TaskiqJobQueueAdapter
-from worker.queue.memory import MemoryDoorbells
+from worker.queue.broker import JobBroker, JobQueue, TaskiqJobQueueAdapter
+from worker.queue.memory import InMemoryJobQueue, MemoryDoorbells
 from worker.queue.nats import NatsDoorbells, NatsJobBroker
 from worker.queue.port import Doorbells
 from worker.settings import Settings
@@ -38,7 +38,7 @@ class NotBound(DeskError):
 class Engine:
     """The desk with the lights off. A process that gives a registry can run jobs; any other can only ask for them."""
 
-    _bound: ClassVar[Engine | None] = None
+    running: ClassVar[Engine | None] = None
 
     def __init__(
         self,
@@ -83,13 +83,13 @@ class Engine:
         Raises:
             NotBound: none was started.
         """
-        if cls._bound is None:
-            raise NotBound()
-        return cls._bound
+        if cls.running is None:
+            raise NotBound
+        return cls.running
 
     async def start(self) -> None:
         """Connects; a broker that is away is waited for in the background."""
-        Engine._bound, self.loop = self, asyncio.get_running_loop()
+        Engine.running, self.loop = self, asyncio.get_running_loop()
         await asyncio.gather(self.doorbells.start(), self.socket.start())
 
     async def stop(self) -> None:
@@ -98,10 +98,10 @@ class Engine:
         await self.database.settle()
         await asyncio.gather(self.doorbells.stop(), self.socket.stop())
         await self.database.close()
-        if Engine._bound is self:
-            Engine._bound = None
+        if Engine.running is self:
+            Engine.running = None
 
-    async def __aenter__(self) -> Engine:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -136,9 +136,11 @@ def enqueue_sync(job_name: str, args: dict[str, Any] | None = None, **options: A
 
     In a process without an engine, one is made from the environment for this call.
     """
-    engine = Engine._bound
+    engine = Engine.running
     if engine is not None and engine.loop is not None:
-        return asyncio.run_coroutine_threadsafe(engine.enqueue(job_name, args, **options), engine.loop).result()
+        return asyncio.run_coroutine_threadsafe(
+            engine.enqueue(job_name, args, **options), engine.loop
+        ).result()
 
     async def once() -> UUID:
         async with Engine.create(Settings.from_env(os.environ)) as fresh:

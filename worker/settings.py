@@ -102,7 +102,9 @@ class _Reader:
             "prefix": self.word("prefix", "M_PREFIX", "framework"),
             "webhook_allow": self.words("webhook_allow", "M_WEBHOOK_ALLOW"),
             "worker_processes": self.number("worker_processes", "M_WORKER_PROCESSES", 1, int, 1, 256),
-            "worker_concurrency": self.number("worker_concurrency", "M_WORKER_CONCURRENCY", 10, int, 1, 10_000),
+            "worker_concurrency": self.number(
+                "worker_concurrency", "M_WORKER_CONCURRENCY", 10, int, 1, 10_000
+            ),
             "job_timeout_s": self.number("job_timeout_s", "M_JOB_TIMEOUT_S", 300.0, float, 0.001, 31_536_000),
             "job_max_retries": self.number("job_max_retries", "M_JOB_MAX_RETRIES", 3, int, 0, 1000),
             "lease_s": self.number("lease_s", "M_LEASE_S", 15.0, float, 1.0, 3600.0),
@@ -145,7 +147,9 @@ class _Reader:
     def word(self, field_name: str, variable: str, default: str) -> str:
         value = self.text(field_name, variable, default)
         if not WORD.match(value):
-            self.wrong(variable, value, "a word of a-z, 0-9, _ and - that begins with a letter or digit, at most 63")
+            self.wrong(
+                variable, value, "a word of a-z, 0-9, _ and - that begins with a letter or digit, at most 63"
+            )
         return value
 
     def words(self, field_name: str, variable: str) -> tuple[str, ...]:
@@ -194,7 +198,9 @@ class _Reader:
         values = self.words("job_modules", "M_JOB_MODULES")
         for value in values:
             if not all(part.isidentifier() for part in value.split(".")):
-                self.wrong("M_JOB_MODULES", value, "importable module names like myapp.jobs, joined by commas")
+                self.wrong(
+                    "M_JOB_MODULES", value, "importable module names like myapp.jobs, joined by commas"
+                )
         return values
 
     def colour(self, value: str) -> str:

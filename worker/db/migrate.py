@@ -43,7 +43,10 @@ async def upgrade(url: str) -> None:
 
 async def current(url: str) -> str | None:
     """The revision the database is at, or None when it has never been migrated."""
-    return await _with_database(url, lambda database: _on_connection(database.engine, _revision))
+    revision: str | None = await _with_database(
+        url, lambda database: _on_connection(database.engine, _revision)
+    )
+    return revision
 
 
 async def check(url: str) -> None:

@@ -102,7 +102,8 @@ class Database:
         await self.settle()
         await self.engine.dispose()
 
-    def _committed(self, pending: Pending) -> None:
+    def committed(self, pending: Pending) -> None:
+        """Tells the listener, without holding up whoever committed."""
         if self.on_commit is None:
             return
         task = asyncio.ensure_future(self.on_commit(pending))
@@ -166,7 +167,7 @@ def _announce(session: SyncSession) -> None:
     pending: Pending | None = session.info.pop("pending", None)
     database: Database | None = session.info.get("database")
     if pending is not None and database is not None:
-        database._committed(pending)
+        database.committed(pending)
 
 
 @event.listens_for(SyncSession, "after_rollback")

@@ -23,7 +23,18 @@ from worker.joblogs.enqueue import Reception, Request, accept, duplicate, event_
 from worker.joblogs.models import LIVE, JobAttempt, JobLog
 from worker.jobs import secret
 
-__all__ = ["UNSET", "cancel", "delete", "duplicate", "edit", "enqueue", "enqueue_many", "rerun", "restore", "retry"]
+__all__ = [
+    "UNSET",
+    "cancel",
+    "delete",
+    "duplicate",
+    "edit",
+    "enqueue",
+    "enqueue_many",
+    "rerun",
+    "restore",
+    "retry",
+]
 
 
 class _Unset:
@@ -74,7 +85,9 @@ async def enqueue(
     if isinstance(answer, Exception):
         raise answer
     if actor is not None and not duplicate(answer):
-        await audit(session, actor, "job.run", "job", answer.id, after={"job_name": job_name, "queue": answer.queue})
+        await audit(
+            session, actor, "job.run", "job", answer.id, after={"job_name": job_name, "queue": answer.queue}
+        )
     return answer
 
 
@@ -113,7 +126,9 @@ async def cancel(session: AsyncSession, job_id: UUID, *, actor: Actor) -> Litera
         session.add(_attempt(job, "cancelled", now))
         job.status, job.completed_at, job.reason = "cancelled", now, "cancelled"
         await _moved(session, job, before, actor)
-    await audit(session, actor, "job.cancel", "job", job.id, before={"status": before}, after={"status": job.status})
+    await audit(
+        session, actor, "job.cancel", "job", job.id, before={"status": before}, after={"status": job.status}
+    )
     return "requested" if before == "running" else "done"
 
 
@@ -137,12 +152,21 @@ async def retry(session: AsyncSession, job_id: UUID, *, actor: Actor, epoch: int
     for name in ("reason", "result", "error", "traceback", "error_fingerprint", "started_at", "completed_at",
                  "worker_id", "progress", "progress_note", "cancel_requested_at", "resolved_at"):  # fmt: skip
         setattr(job, name, None)
-    job.status, job.epoch, job.attempt, job.lost_count, job.lane, job.run_at = "queued", job.epoch + 1, 0, 0, "normal", now
+    job.status, job.epoch, job.attempt, job.lost_count, job.lane, job.run_at = (
+        "queued",
+        job.epoch + 1,
+        0,
+        0,
+        "normal",
+        now,
+    )
     try:
         await _moved(session, job, before, actor)
     except IntegrityError as error:
         raise KeyHeld(unique_key=job.unique_key, holder="another one") from error
-    await audit(session, actor, "job.retry", "job", job.id, before={"status": before}, after={"status": "queued"})
+    await audit(
+        session, actor, "job.retry", "job", job.id, before={"status": before}, after={"status": "queued"}
+    )
     return job
 
 
@@ -162,9 +186,14 @@ async def rerun(
     if offer is None:
         raise UnknownJob(job.job_name)
     wanted = job.args if args is None else secret.keep(offer.fields, args, job.args)
-    options = {"queue": job.queue, "priority": job.priority, "max_retries": job.max_retries, "timeout_s": job.timeout_s,
-               "tags": tuple(job.tags)} | options  # fmt: skip
-    return await enqueue(session, job.job_name, wanted, rerun_of=job.id, actor=actor, **options)
+    same: dict[str, Any] = {
+        "queue": job.queue,
+        "priority": job.priority,
+        "max_retries": job.max_retries,
+        "timeout_s": job.timeout_s,
+        "tags": tuple(job.tags),
+    }
+    return await enqueue(session, job.job_name, wanted, rerun_of=job.id, actor=actor, **(same | options))
 
 
 async def edit(
@@ -195,7 +224,9 @@ async def edit(
     for name, value in changes.items():
         setattr(job, name, value)
     await _moved(session, job, was, actor)
-    after = {name: _plain(getattr(job, name)) for name in before} | ({"args": visible} if visible is not None else {})
+    after = {name: _plain(getattr(job, name)) for name in before} | (
+        {"args": visible} if visible is not None else {}
+    )
     await audit(session, actor, "job.edit", "job", job.id, before=before, after=after)
     return job
 
@@ -279,7 +310,9 @@ async def _refuse_held_key(session: AsyncSession, job: JobLog) -> None:
     if job.unique_key is None:
         return
     holder = await session.scalar(
-        sa.select(JobLog.id).where(JobLog.unique_key == job.unique_key, JobLog.status.in_(LIVE), JobLog.id != job.id)
+        sa.select(JobLog.id).where(
+            JobLog.unique_key == job.unique_key, JobLog.status.in_(LIVE), JobLog.id != job.id
+        )
     )
     if holder is not None:
         raise KeyHeld(unique_key=job.unique_key, holder=holder)

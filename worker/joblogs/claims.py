@@ -75,7 +75,9 @@ async def claim_ids(database: Database, worker_id: UUID, scope: Scope, ids: Sequ
         return await _claim(session, database, worker_id, ready)
 
 
-async def claim_oldest(database: Database, worker_id: UUID, scope: Scope, queue: str, limit: int) -> list[Claimed]:
+async def claim_oldest(
+    database: Database, worker_id: UUID, scope: Scope, queue: str, limit: int
+) -> list[Claimed]:
     """Claims up to `limit` jobs of one queue that have waited longest, rescued ones first, then by priority."""
     async with database.transaction() as session:
         ready = (

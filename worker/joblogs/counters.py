@@ -56,7 +56,9 @@ async def by_status(connection: AsyncConnection | AsyncSession) -> dict[str, int
 async def by_queue(connection: AsyncConnection | AsyncSession) -> dict[tuple[str, str], int]:
     """How many jobs stand in each (queue, status)."""
     every = _all_counts()
-    statement = sa.select(every.c.queue, every.c.status, sa.func.sum(every.c.n)).group_by(every.c.queue, every.c.status)
+    statement = sa.select(every.c.queue, every.c.status, sa.func.sum(every.c.n)).group_by(
+        every.c.queue, every.c.status
+    )
     return {(queue, status): int(n) for queue, status, n in await connection.execute(statement) if n}
 
 
@@ -92,7 +94,9 @@ async def recount(database: Database) -> None:
     """Sets the counters to what the job logs say; the nightly correction."""
     async with database.transaction() as session:
         if database.dialect == "postgresql":
-            await session.execute(sa.text("LOCK TABLE job_logs, job_counters, job_counter_deltas IN SHARE ROW EXCLUSIVE MODE"))
+            await session.execute(
+                sa.text("LOCK TABLE job_logs, job_counters, job_counter_deltas IN SHARE ROW EXCLUSIVE MODE")
+            )
         await session.execute(sa.delete(JobCounterDelta))
         await session.execute(sa.delete(JobCounter))
         truth = (
@@ -120,6 +124,9 @@ def _all_counts() -> sa.Subquery:
     return sa.union_all(
         sa.select(JobCounter.job_name, JobCounter.queue, JobCounter.status, JobCounter.n),
         sa.select(
-            JobCounterDelta.job_name, JobCounterDelta.queue, JobCounterDelta.status, JobCounterDelta.delta.label("n")
+            JobCounterDelta.job_name,
+            JobCounterDelta.queue,
+            JobCounterDelta.status,
+            JobCounterDelta.delta.label("n"),
         ),
     ).subquery()

@@ -30,11 +30,16 @@ KEY_WAIT_MS = 1000
 class Offer(Protocol):
     """What must be known of a job to accept a request for it; `worker.jobs.catalogue.JobOffer` is one."""
 
-    name: str
-    queue: str
-    max_retries: int | None
-    timeout_s: float | None
-    fields: Any
+    @property
+    def name(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def max_retries(self) -> int | None: ...
+    @property
+    def timeout_s(self) -> float | None: ...
+    @property
+    def fields(self) -> Any: ...
 
     def validate(self, args: dict[str, Any]) -> dict[str, Any]: ...
 
@@ -99,7 +104,10 @@ async def accept(session: AsyncSession, requests: Sequence[Request]) -> list[Job
         answers[index] = await _insert_keyed(session, rows[index])
     for index, row in plain.items():
         answers[index] = _job(row)
-    _tell(session, [a for i, a in enumerate(answers) if i in rows and isinstance(a, JobLog) and not duplicate(a)])
+    _tell(
+        session,
+        [a for i, a in enumerate(answers) if i in rows and isinstance(a, JobLog) and not duplicate(a)],
+    )
     return [answer for answer in answers if answer is not None]
 
 
@@ -108,7 +116,9 @@ def duplicate(job: JobLog) -> bool:
     return bool(job.__dict__.get("duplicate", False))
 
 
-async def _row(session: AsyncSession, reception: Reception, request: Request, now: datetime) -> dict[str, Any]:
+async def _row(
+    session: AsyncSession, reception: Reception, request: Request, now: datetime
+) -> dict[str, Any]:
     offer = await reception.offers.get(session, request.job_name)
     if offer is None:
         raise UnknownJob(request.job_name)
@@ -164,11 +174,19 @@ def problems_of(request: Request) -> dict[str, str]:
         problems["run_at"] = f"{request.run_at.isoformat()} has no time zone: write 2026-11-22T09:00:00Z"
     if request.max_retries is not None and not 0 <= request.max_retries <= 1000:
         problems["max_retries"] = f"{request.max_retries} is not allowed: it must be from 0 to 1000"
-    if request.timeout_s is not None and not (math.isfinite(request.timeout_s) and 0 < request.timeout_s <= 31_536_000):
-        problems["timeout_s"] = f"{request.timeout_s} is not allowed: it must be more than 0 and at most 31536000"
+    if request.timeout_s is not None and not (
+        math.isfinite(request.timeout_s) and 0 < request.timeout_s <= 31_536_000
+    ):
+        problems["timeout_s"] = (
+            f"{request.timeout_s} is not allowed: it must be more than 0 and at most 31536000"
+        )
     if request.unique_key is not None and not 0 < len(request.unique_key) <= 200:
         problems["unique_key"] = "it must have from 1 to 200 characters"
-    for name, text in (("unique_key", request.unique_key), ("note", request.note), *(("tags", t) for t in request.tags)):
+    for name, text in (
+        ("unique_key", request.unique_key),
+        ("note", request.note),
+        *(("tags", t) for t in request.tags),
+    ):
         if text is not None and ("\0" in text or any("\ud800" <= c <= "\udfff" for c in text)):
             problems[name] = "it holds a NUL or half a surrogate pair, which cannot be stored"
     if len(request.tags) > 20 or any(not 0 < len(tag) <= 60 for tag in request.tags):

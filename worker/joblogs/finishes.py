@@ -69,30 +69,38 @@ _WHERE = """
     RETURNING job_logs.id, job_logs.status, job_logs.rev
 """
 _POSTGRESQL = sa.text(
-    """
-    WITH v AS MATERIALIZED (
-        SELECT * FROM jsonb_to_recordset(CAST(:batch AS jsonb)) AS r(
-            id uuid, epoch bigint, status text, reason text, result text, error text, traceback text,
-            fingerprint text, run_at timestamptz, bump int, unburnt int, lost int, lane text)
-    ), locked AS MATERIALIZED (
-        SELECT id FROM job_logs WHERE id IN (SELECT id FROM v) ORDER BY id FOR UPDATE
+    "".join(
+        (
+            """
+            WITH v AS MATERIALIZED (
+                SELECT * FROM jsonb_to_recordset(CAST(:batch AS jsonb)) AS r(
+                    id uuid, epoch bigint, status text, reason text, result text, error text, traceback text,
+                    fingerprint text, run_at timestamptz, bump int, unburnt int, lost int, lane text)
+            ), locked AS MATERIALIZED (
+                SELECT id FROM job_logs WHERE id IN (SELECT id FROM v) ORDER BY id FOR UPDATE
+            )
+            UPDATE job_logs SET """,
+            _SET.format(now="clock_timestamp()", run_at="v.run_at", result="CAST(v.result AS jsonb)"),
+            " FROM v JOIN locked ON locked.id = v.id WHERE ",
+            _WHERE,
+        )
     )
-    UPDATE job_logs SET """
-    + _SET.format(now="clock_timestamp()", run_at="v.run_at", result="CAST(v.result AS jsonb)")
-    + " FROM v JOIN locked ON locked.id = v.id WHERE "
-    + _WHERE
 )
 _SQLITE_FIELDS = (
     "id", "epoch", "status", "reason", "result", "error", "traceback", "fingerprint", "run_at", "bump", "unburnt",
     "lost", "lane",
 )  # fmt: skip
 _SQLITE = sa.text(
-    "UPDATE job_logs SET "
-    + _SET.format(now=":now", run_at="v.run_at", result="v.result")
-    + " FROM (SELECT "
-    + ", ".join(f"value ->> '{name}' AS {name}" for name in _SQLITE_FIELDS)
-    + " FROM json_each(:batch)) AS v WHERE "
-    + _WHERE
+    "".join(
+        (
+            "UPDATE job_logs SET ",
+            _SET.format(now=":now", run_at="v.run_at", result="v.result"),
+            " FROM (SELECT ",
+            ", ".join(f"value ->> '{name}' AS {name}" for name in _SQLITE_FIELDS),
+            " FROM json_each(:batch)) AS v WHERE ",
+            _WHERE,
+        )
+    )
 )
 
 
@@ -119,7 +127,11 @@ def _record(outcome: Outcome, now: datetime, dialect: str) -> dict[str, Any]:
     status, reason, lane = _resting_state(outcome)
     error = None if outcome.error is None else text_of(outcome.error)
     trace = None if outcome.traceback is None else text_of(outcome.traceback, MAX_TRACEBACK_CHARS)
-    again = None if outcome.retry_after_s is None else as_stored(now + timedelta(seconds=outcome.retry_after_s), dialect)
+    again = (
+        None
+        if outcome.retry_after_s is None
+        else as_stored(now + timedelta(seconds=outcome.retry_after_s), dialect)
+    )
     return {
         "id": job.id.hex if dialect == "sqlite" else str(job.id),
         "epoch": job.epoch,

@@ -49,7 +49,7 @@ def admit(candidates: Sequence[Candidate], jobs: dict[str, int], queues: dict[st
 
 async def _room(
     session: AsyncSession,
-    table: type[JobCatalogue] | type[Queue],
+    table: type[JobCatalogue | Queue],
     column: sa.orm.InstrumentedAttribute[str],
     names: set[str],
 ) -> dict[str, int]:
@@ -64,7 +64,9 @@ async def _room(
     if not limits:
         return {}
     running = await session.execute(
-        sa.select(column, sa.func.count()).where(JobLog.status == "running", column.in_(limits)).group_by(column)
+        sa.select(column, sa.func.count())
+        .where(JobLog.status == "running", column.in_(limits))
+        .group_by(column)
     )
     busy = {name: int(n) for name, n in running}
     return {name: max(0, limit - busy.get(name, 0)) for name, limit in limits.items()}

@@ -27,7 +27,7 @@ PROGRESS_S = 0.5
 MAX_LINES = 10_000
 MAX_BYTES = 2_000_000
 SEQ_SPACE = 1_000_000
-"""Revision of a job's log = epoch × this + seq, which grows over attempts."""
+"""Revision of a job's log = epoch * this + seq, which grows over attempts."""
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,9 @@ class Notes:
         self._progress[job.id] = (job, value, None if note is None else text_of(note, 500)[:500])
         self._wake()
 
-    def line(self, job: Claimed, level: str, message: str, logger: str | None = None, at: datetime | None = None) -> None:
+    def line(
+        self, job: Claimed, level: str, message: str, logger: str | None = None, at: datetime | None = None
+    ) -> None:
         """Notes one line; after 10,000 lines or 2 MB of one execution a last line says that the rest is left out."""
         kept = self._logs.setdefault(job.id, _Log())
         if kept.seq >= MAX_LINES or kept.bytes >= MAX_BYTES:
@@ -125,7 +127,11 @@ class Notes:
     ) -> tuple[list[tuple[Claimed, float | None, str | None]], list[Line]]:
         now = time.monotonic()
         ids = [only] if only else list(self._progress)
-        due = [i for i in ids if i in self._progress and not (due_only and now - self._written.get(i, 0) < PROGRESS_S)]
+        due = [
+            i
+            for i in ids
+            if i in self._progress and not (due_only and now - self._written.get(i, 0) < PROGRESS_S)
+        ]
         progress = [self._progress.pop(i) for i in due]
         self._written.update((i, now) for i in due)
         keys = [only] if only else list(self._lines)
@@ -140,7 +146,9 @@ class Notes:
             self._lines[line["job_id"]].insert(0, line)
 
 
-async def _write_progress(session: AsyncSession, entries: Sequence[tuple[Claimed, float | None, str | None]]) -> None:
+async def _write_progress(
+    session: AsyncSession, entries: Sequence[tuple[Claimed, float | None, str | None]]
+) -> None:
     """Fenced like every write of a worker: a job that is no longer this execution's is left alone."""
     for job, value, note in sorted(entries, key=lambda entry: entry[0].id):
         rev = await session.scalar(

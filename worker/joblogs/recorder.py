@@ -50,7 +50,9 @@ class Recorder:
         for queue in self.scope.queues:
             if len(claimed) >= limit:
                 break
-            claimed += await claim_oldest(self.database, self.worker_id, self.scope, queue, limit - len(claimed))
+            claimed += await claim_oldest(
+                self.database, self.worker_id, self.scope, queue, limit - len(claimed)
+            )
         return claimed
 
     async def held(self) -> list[Claimed]:
@@ -73,7 +75,9 @@ class Recorder:
         await self.notes.close()
 
     async def _claim_batch(self, ids: Sequence[UUID]) -> list[Claimed | None]:
-        claimed = {job.id: job for job in await claim_ids(self.database, self.worker_id, self.scope, list(set(ids)))}
+        claimed = {
+            job.id: job for job in await claim_ids(self.database, self.worker_id, self.scope, list(set(ids)))
+        }
         return [claimed.pop(job_id, None) for job_id in ids]
 
     async def _finish_batch(self, outcomes: Sequence[Outcome]) -> Sequence[bool | BaseException]:
@@ -98,7 +102,9 @@ class Recorder:
             job = outcomes[0].claimed
             cause = str(error.orig).splitlines()[0][:300]
             log.error("result_unstorable", job_id=str(job.id), error=cause)
-            refused = Outcome(job, "failed", error=f"Its end could not be stored: {cause}", reason="result_unstorable")
+            refused = Outcome(
+                job, "failed", error=f"Its end could not be stored: {cause}", reason="result_unstorable"
+            )
             return list(await write_outcomes(self.database, self.worker_id, [refused]))
         middle = len(outcomes) // 2
         return [*await self._finish_batch(outcomes[:middle]), *await self._finish_batch(outcomes[middle:])]

@@ -38,7 +38,9 @@ def result_json(value: Any) -> str | None:
             f"(objects, lists, strings, numbers, booleans, null): {text_of(str(error), 300)}"
         ) from error
     if len(text.encode()) > MAX_RESULT_BYTES:
-        raise Unstorable(f"the result is {len(text.encode()):,} bytes of JSON; at most {MAX_RESULT_BYTES:,} can be kept")
+        raise Unstorable(
+            f"the result is {len(text.encode()):,} bytes of JSON; at most {MAX_RESULT_BYTES:,} can be kept"
+        )
     return text
 
 

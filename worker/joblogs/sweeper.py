@@ -39,7 +39,7 @@ async def promote_due(database: Database) -> int:
             .limit(BATCH)
             .with_for_update(skip_locked=True)
         )
-        before = {job_id: status for job_id, status in await session.execute(due)}
+        before = {row.id: row.status for row in await session.execute(due)}
         if not before:
             return 0
         rows = await _update(session, before, status="queued")
@@ -91,7 +91,12 @@ async def _rescue(session: AsyncSession, lost: sa.Select[tuple[JobLog]], now: da
         job.lost_count += 1
         job.rev += 1
         if status == "queued":
-            job.epoch, job.attempt, job.progress, job.progress_note = job.epoch + 1, job.attempt - 1, None, None
+            job.epoch, job.attempt, job.progress, job.progress_note = (
+                job.epoch + 1,
+                job.attempt - 1,
+                None,
+                None,
+            )
             job.lane = "alone" if job.lost_count >= ALONE_AFTER else "rescue"
             ring(session, [Doorbell(job.id, job.queue, job.priority, rescue=True)])
         else:
@@ -207,7 +212,9 @@ async def _failing_on_loss(session: AsyncSession, names: set[str]) -> set[str]:
     """Which of these jobs asked not to be restarted when their worker dies."""
     if not names:
         return set()
-    statement = sa.select(JobCatalogue.name).where(JobCatalogue.name.in_(names), JobCatalogue.on_lost == "fail")
+    statement = sa.select(JobCatalogue.name).where(
+        JobCatalogue.name.in_(names), JobCatalogue.on_lost == "fail"
+    )
     return set(await session.scalars(statement))
 
 

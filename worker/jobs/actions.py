@@ -26,7 +26,11 @@ async def pause_queue(session: AsyncSession, name: str, *, reason: str = "", act
     queue = await _queue(session, name)
     _check_reason(reason)
     before = {"paused": queue.paused_at is not None, "reason": queue.pause_reason}
-    queue.paused_at, queue.paused_by, queue.pause_reason = queue.paused_at or utc_now(), actor.name, reason or None
+    queue.paused_at, queue.paused_by, queue.pause_reason = (
+        queue.paused_at or utc_now(),
+        actor.name,
+        reason or None,
+    )
     await _changed_queue(session, queue, "queue.paused", actor, before)
     return queue
 
@@ -41,7 +45,9 @@ async def resume_queue(session: AsyncSession, name: str, *, actor: Actor) -> Que
     return queue
 
 
-async def set_queue_limit(session: AsyncSession, name: str, concurrency: int | None, *, actor: Actor) -> Queue:
+async def set_queue_limit(
+    session: AsyncSession, name: str, concurrency: int | None, *, actor: Actor
+) -> Queue:
     """At most `concurrency` jobs of this queue run at a time over all workers; None lifts the limit."""
     queue = await _queue(session, name)
     _check_concurrency(concurrency)
@@ -76,7 +82,9 @@ async def resume_job(session: AsyncSession, name: str, *, actor: Actor) -> JobCa
     return job
 
 
-async def set_job_limit(session: AsyncSession, name: str, concurrency: int | None, *, actor: Actor) -> JobCatalogue:
+async def set_job_limit(
+    session: AsyncSession, name: str, concurrency: int | None, *, actor: Actor
+) -> JobCatalogue:
     """At most `concurrency` of this job run at a time over all workers; None lifts the limit."""
     job = await _job(session, name)
     _check_concurrency(concurrency)
@@ -112,7 +120,11 @@ def _check_reason(reason: str) -> None:
 
 def _check_concurrency(concurrency: int | None) -> None:
     if concurrency is not None and not 1 <= concurrency <= 100_000:
-        raise Invalid({"concurrency": f"{concurrency} is not allowed: it must be from 1 to 100000, or empty for no limit"})
+        raise Invalid(
+            {
+                "concurrency": f"{concurrency} is not allowed: it must be from 1 to 100000, or empty for no limit"
+            }
+        )
 
 
 async def _changed_queue(
@@ -122,7 +134,11 @@ async def _changed_queue(
     await session.flush()
     emit(session, event, {"queue": queue.name}, actor.name)
     changed(session, "queue", queue.name, queue.rev)
-    after = {"paused": queue.paused_at is not None, "reason": queue.pause_reason, "concurrency": queue.concurrency}
+    after = {
+        "paused": queue.paused_at is not None,
+        "reason": queue.pause_reason,
+        "concurrency": queue.concurrency,
+    }
     await audit(session, actor, event, "queue", queue.name, before=before, after=after)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from alembic import context
+
 import worker.accounts.models
 import worker.events.models
 import worker.joblogs.models
 import worker.jobs.models
 import worker.process.models  # noqa: F401 - importing the models fills the metadata
-from alembic import context
 from worker.db.base import metadata
 
 connection = context.config.attributes["connection"]

@@ -1,0 +1,179 @@
+"""Running one claimed job to its outcome: bind the arguments, run the code, judge how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback as tracebacks
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+
+from worker.errors import DeskError, Invalid
+from worker.joblogs.capture import capturing
+from worker.joblogs.finishes import Outcome
+from worker.joblogs.hold import Hold
+from worker.joblogs.isolation import ProcessDied, run_in_process
+from worker.joblogs.storable import Unstorable, result_json
+from worker.jobs import secret
+from worker.jobs.context import JobContext
+from worker.jobs.job import Job
+from worker.jobs.retry import Discard, Retry
+
+Call = Callable[[Job, dict[str, Any], JobContext], Awaitable[Any]]
+"""Runs the job's function with these arguments, its context and its Taskiq dependencies; in a thread if it is sync."""
+
+ISOLATED_POISON_AFTER = 3
+"""Deaths of a job that has a process of its own from the start, after which it fails as poison."""
+
+
+class TimedOut(Exception):
+    """The job ran longer than its time limit."""
+
+
+class RemoteError(Exception):
+    """An error in a process of the job's own: its text and traceback are all that came back."""
+
+    def __init__(self, kind: str, text: str, traceback: str, after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.kind, self.text, self.traceback, self.after_s = kind, text, traceback, after_s
+
+
+async def execute(hold: Hold, call: Call) -> Outcome:
+    """Runs the job that `hold` holds and says how it ended. Never raises, and returns only when its code has stopped."""
+    claimed = hold.claimed
+    job = hold.engine.registry.get(claimed.job_name)
+    if job is None:
+        return Outcome(claimed, "queued", reason="unknown_job")
+    try:
+        args, redactor = secret.open_args(job.fields, claimed.args, hold.engine.settings.secret_key)
+        kwargs = job.bind(args)
+    except Invalid as error:
+        return Outcome(claimed, "failed", error=f"The arguments do not fit: {error}", reason="bad_arguments")
+    try:
+        with capturing(hold, redactor):
+            result = await _run(hold, job, args, kwargs, call)
+        return Outcome(claimed, "success", result=result_json(redactor.value(result)))
+    except Unstorable as error:
+        return Outcome(claimed, "failed", error=redactor.text(str(error)), reason="result_unstorable")
+    except ProcessDied as error:
+        limit = ISOLATED_POISON_AFTER if job.isolation == "process" else 5
+        return Outcome(claimed, "lost", error=str(error), reason="worker_lost", poison_after=limit)
+    except BaseException as error:  # whatever a job raises, SystemExit included, is how that job ended
+        if isinstance(error, asyncio.CancelledError) and hold.why is None and _being_cancelled():
+            raise
+        return judge(hold, job, error, redactor, random.random())
+
+
+def judge(hold: Hold, job: Job, error: BaseException, redactor: secret.Redactor, chance: float) -> Outcome:
+    """What becomes of an execution that raised. `chance` is from [0, 1) and decides the jitter."""
+    claimed = hold.claimed
+    if hold.why == "cancel":
+        return Outcome(claimed, "cancelled", reason="cancelled")
+    if hold.why in ("release", "lost"):
+        return Outcome(claimed, "queued", reason="released")
+    text, trace = _words(error, claimed.timeout_s)
+    text, trace = redactor.text(text), redactor.text(trace) if trace else None
+    decision = job.retry.decide(_cause(error), claimed.attempt, claimed.max_retries, chance)
+    reason = "timeout" if isinstance(error, TimedOut) else "discarded" if _discarded(error) else "error"
+    if decision.kind == "retry":
+        return Outcome(
+            claimed,
+            "retrying",
+            error=text,
+            traceback=trace,
+            reason=reason,
+            retry_after_s=decision.after_s or 0.0,
+        )
+    return Outcome(claimed, "failed", error=text, traceback=trace, reason=reason)
+
+
+async def _run(hold: Hold, job: Job, args: dict[str, Any], kwargs: dict[str, Any], call: Call) -> Any:
+    """Runs the code under its time limit; a stop that was asked for cancels it."""
+    context = JobContext(hold)
+    if job.isolation == "process" or hold.claimed.lane == "alone":
+        work = run_in_process(hold, job, args)
+    else:
+        work = _contained(call(job, kwargs, context))
+    task = asyncio.ensure_future(work)
+    limit = hold.loop.call_later(hold.claimed.timeout_s, hold.ask, "timeout")
+    hold.on_ask(task.cancel)
+    try:
+        answer = await _wait_for(task)
+    finally:
+        limit.cancel()
+    if isinstance(answer, BaseException):
+        if hold.why == "timeout":
+            raise TimedOut from answer
+        raise answer
+    return answer
+
+
+async def _contained(work: Awaitable[Any]) -> Any:
+    """The result or the exception as a value: a SystemExit that left its task would end the whole loop."""
+    try:
+        return await work
+    except BaseException as error:  # handed to `_run`, which raises it in its own place
+        return error
+
+
+async def _wait_for(task: asyncio.Future[Any]) -> Any:
+    """Waits until the task has really ended, even if it takes its time to."""
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if task.cancelled():
+        return asyncio.CancelledError()
+    error = task.exception()
+    return error if error is not None else task.result()
+
+
+def _words(error: BaseException, timeout_s: float) -> tuple[str, str | None]:
+    """The error in one line, and its traceback from the job's own code on."""
+    if isinstance(error, TimedOut):
+        return f"TimeoutError: it ran longer than its limit of {timeout_s:g} s", None
+    if isinstance(error, RemoteError):
+        return error.text, error.traceback
+    if isinstance(error, Retry) and error.error is not None and not isinstance(error.error, BaseException):
+        return str(error.error), None
+    shown = error.error if isinstance(error, Retry) and isinstance(error.error, BaseException) else error
+    text = "".join(tracebacks.format_exception_only(type(shown), shown)).strip()
+    if isinstance(shown, DeskError):
+        text = f"{type(shown).__name__}: {shown}"
+    return text, "".join(tracebacks.format_exception(type(shown), shown, _own_frames(shown.__traceback__)))
+
+
+def _own_frames(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback without the engine's frames at its top."""
+    while (
+        trace is not None
+        and trace.tb_next is not None
+        and _is_engine(trace.tb_frame.f_globals.get("__name__", ""))
+    ):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_engine(module: str) -> bool:
+    return module.split(".", maxsplit=1)[0] in ("worker", "taskiq", "asyncio", "concurrent", "anyio")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The exception the retry policy judges; one from another process stands for its kind."""
+    if not isinstance(error, RemoteError):
+        return error
+    if error.kind == "discard":
+        return Discard(error.text)
+    return Retry(after=error.after_s) if error.kind == "retry" else error
+
+
+def _discarded(error: BaseException) -> bool:
+    return isinstance(_cause(error), Discard)
+
+
+def _being_cancelled() -> bool:
+    """Whether somebody cancels this very task, as the receiver does when it must leave at once."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -56,7 +56,7 @@ class CatalogueView:
     concurrency: int | None
     rate_limit: float | None
     rev: int
-    offered: bool
+    has_worker: bool
     runs: tuple[Run, ...]
 
     @property
@@ -70,12 +70,12 @@ class CatalogueView:
         return sum(run.status == "success" for run in ended) / len(ended) if ended else None
 
     @property
-    def p95_s(self) -> float | None:
+    def p95_seconds(self) -> float | None:
         return percentile([run.duration_seconds for run in self.runs if run.duration_seconds is not None], 0.95)
 
     @property
-    def last_run(self) -> Run | None:
-        return self.runs[-1] if self.runs else None
+    def last_run_at(self) -> datetime | None:
+        return self.runs[-1].completed_at if self.runs else None
 
 
 async def list_catalogue(connection: AsyncConnection) -> list[CatalogueView]:
@@ -128,7 +128,7 @@ def _view(row: Mapping[str, Any], runs: Sequence[Run], offered: bool) -> Catalog
         concurrency=row["concurrency"],
         rate_limit=row["rate_limit"],
         rev=row["rev"],
-        offered=offered,
+        has_worker=offered,
         runs=tuple(runs),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from webapp.queries.search import JobFilter
 from worker.joblogs.models import JobLog
@@ -146,7 +147,7 @@ def _tagged(tag: str, dialect: str) -> Condition:
     if dialect == "sqlite":
         each = sa.func.json_each(JobLog.tags).table_valued("value")
         return sa.exists(sa.select(1).select_from(each).where(each.c.value == tag))
-    return JobLog.tags.contains([tag])
+    return sa.type_coerce(JobLog.tags, postgresql.JSONB).contains([tag])
 
 
 def _workers(names: tuple[str, ...]) -> sa.Select[tuple[UUID]]:

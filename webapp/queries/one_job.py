@@ -28,8 +28,9 @@ class AttemptView:
     reason: str | None
     worker: str | None
     worker_id: UUID | None
-    waited_s: float | None
-    duration_seconds: float | None
+    wait_seconds: float | None
+    run_seconds: float | None
+    run_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
     error: str | None
@@ -38,7 +39,7 @@ class AttemptView:
 
 
 async def attempts_of(connection: AsyncConnection, job: JobView) -> list[AttemptView]:
-    """Oldest first, the running or successful one last."""
+    """Newest first: the running or successful one stands above those that went wrong."""
     statement = (
         sa.select(JobAttempt.__table__, Worker.host.label("worker_host"), Worker.pid.label("worker_pid"))
         .outerjoin(Worker, Worker.id == JobAttempt.worker_id)
@@ -49,7 +50,7 @@ async def attempts_of(connection: AsyncConnection, job: JobView) -> list[Attempt
     found = [_attempt(row._mapping) for row in await connection.execute(statement)]
     if job.status in ("running", "success") and job.started_at is not None:
         found.append(_current_attempt(job))
-    return found
+    return found[::-1]
 
 
 def _attempt(row: Mapping[str, Any]) -> AttemptView:
@@ -60,8 +61,9 @@ def _attempt(row: Mapping[str, Any]) -> AttemptView:
         reason=row["reason"],
         worker=f"{row['worker_host']}:{row['worker_pid']}" if row["worker_host"] else None,
         worker_id=row["worker_id"],
-        waited_s=_between(row["run_at"], row["started_at"]),
-        duration_seconds=_between(row["started_at"], row["ended_at"]),
+        wait_seconds=_between(row["run_at"], row["started_at"]),
+        run_seconds=_between(row["started_at"], row["ended_at"]),
+        run_at=row["run_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         error=row["error"],
@@ -78,8 +80,9 @@ def _current_attempt(job: JobView) -> AttemptView:
         reason=None,
         worker=job.worker,
         worker_id=job.worker_id,
-        waited_s=_between(job.run_at, job.started_at),
-        duration_seconds=job.duration_seconds,
+        wait_seconds=_between(job.run_at, job.started_at),
+        run_seconds=job.duration_seconds,
+        run_at=job.run_at,
         started_at=job.started_at,
         ended_at=job.completed_at,
         error=None,
@@ -132,7 +135,7 @@ async def audit_of(connection: AsyncConnection, job_id: UUID) -> Sequence[sa.Row
     """What people did with this job, newest first."""
     entry = AuditEntry.__table__.c
     statement = (
-        sa.select(entry.at, entry.actor, entry.actor_role, entry.via, entry.action, entry.denied, entry.before, entry.after)
+        sa.select(*entry)
         .where(entry.object_id == str(job_id), entry.object_type == "job")
         .order_by(entry.id.desc())
         .limit(200)

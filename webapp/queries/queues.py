@@ -31,41 +31,40 @@ class QueueView:
     later: int
     """Scheduled or retrying: not due yet."""
     oldest_at: datetime | None
-    concurrency: int | None
-    per_minute: float
+    late: bool
+    """Whether its oldest job has waited longer than it should."""
+    limit: int | None
+    per_minute: int
     paused_at: datetime | None
     paused_by: str | None
     pause_reason: str | None
-    taken: bool
+    has_worker: bool
     """Whether a live worker takes jobs from it."""
     rev: int
 
-    def waited_s(self, now: datetime) -> float:
-        return max(0.0, (now - self.oldest_at).total_seconds()) if self.oldest_at else 0.0
 
-    @property
-    def orphaned(self) -> bool:
-        return self.waiting > 0 and not self.taken
-
-
-async def list_queues(connection: AsyncConnection) -> list[QueueView]:
+async def list_queues(connection: AsyncConnection, late_after_s: float) -> list[QueueView]:
     """Every queue that was ever used or that a job of the catalogue names, by name."""
     counts = await by_queue(connection)
     named = await connection.scalars(sa.select(Queue.name).union(sa.select(JobCatalogue.queue)))
-    return await _views(connection, sorted({queue for queue, _ in counts} | set(named)), counts)
+    return await _views(connection, sorted({queue for queue, _ in counts} | set(named)), counts, late_after_s)
 
 
-async def load_queues(connection: AsyncConnection, names: Collection[str]) -> dict[str, QueueView]:
-    return {view.name: view for view in await _views(connection, sorted(names), await by_queue(connection))}
+async def load_queues(
+    connection: AsyncConnection, names: Collection[str], late_after_s: float
+) -> dict[str, QueueView]:
+    views = await _views(connection, sorted(names), await by_queue(connection), late_after_s)
+    return {view.name: view for view in views}
 
 
 async def _views(
-    connection: AsyncConnection, names: list[str], counts: dict[tuple[str, str], int]
+    connection: AsyncConnection, names: list[str], counts: dict[tuple[str, str], int], late_after_s: float
 ) -> list[QueueView]:
     rows = await connection.execute(sa.select(Queue.__table__).where(Queue.name.in_(names)))
     controls = {row.name: row for row in rows}
     oldest = await oldest_waiting(connection, [name for name in names if counts.get((name, "queued"), 0) > 0])
     rates, taken = await per_minute(connection), await taken_queues(connection)
+    late_before = utc_now() - timedelta(seconds=late_after_s)
 
     def view(name: str) -> QueueView:
         control: Any = controls.get(name)
@@ -75,12 +74,13 @@ async def _views(
             running=max(0, counts.get((name, "running"), 0)),
             later=max(0, counts.get((name, "scheduled"), 0) + counts.get((name, "retrying"), 0)),
             oldest_at=oldest.get(name),
-            concurrency=control.concurrency if control else None,
-            per_minute=rates.get(name, 0.0),
+            late=name in oldest and oldest[name] < late_before,
+            limit=control.concurrency if control else None,
+            per_minute=round(rates.get(name, 0.0)),
             paused_at=control.paused_at if control else None,
             paused_by=control.paused_by if control else None,
             pause_reason=control.pause_reason if control else None,
-            taken=name in taken or "*" in taken,
+            has_worker=name in taken or "*" in taken,
             rev=control.rev if control else 0,
         )
 

@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from webapp.queries.job_logs import list_columns
 from webapp.queries.views import JobView, job_view
 from worker.db.base import utc_now
-from worker.joblogs.counters import by_queue
 from worker.joblogs.models import JobLog
 from worker.process.models import Worker
 
@@ -28,7 +27,7 @@ SILENT_AFTER_S = 15.0
 class WorkerView:
     """One process, and what it says it is doing."""
 
-    worker_id: UUID
+    id: UUID
     supervisor_id: UUID | None
     kind: str
     host: str
@@ -48,17 +47,13 @@ class WorkerView:
     wish: str | None
     stale_finishes: int
     rev: int
-    state: str
-    """`up`, `silent` (its beat is overdue), `draining`, `restarting` or `ended`."""
-    running: tuple[JobView, ...]
+    late: bool
+    """Whether its beat is overdue."""
+    current: tuple[JobView, ...]
 
     @property
     def name(self) -> str:
         return f"{self.host}:{self.pid}"
-
-    @property
-    def can_drain(self) -> bool:
-        return self.kind == "worker" and self.state in ("up", "silent")
 
 
 async def list_workers(connection: AsyncConnection) -> list[WorkerView]:
@@ -75,7 +70,7 @@ async def list_workers(connection: AsyncConnection) -> list[WorkerView]:
 
 async def load_workers(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, WorkerView]:
     statement = sa.select(Worker.__table__).where(Worker.id.in_(ids))
-    return {view.worker_id: view for view in await _views(connection, (await connection.execute(statement)).all())}
+    return {view.id: view for view in await _views(connection, (await connection.execute(statement)).all())}
 
 
 async def one_worker(connection: AsyncConnection, worker_id: UUID) -> WorkerView | None:
@@ -103,7 +98,7 @@ async def _running(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUI
 
 def _view(row: Mapping[str, Any], running: tuple[JobView, ...], now: datetime) -> WorkerView:
     return WorkerView(
-        worker_id=row["id"],
+        id=row["id"],
         supervisor_id=row["supervisor_id"],
         kind=row["kind"],
         host=row["host"],
@@ -123,19 +118,9 @@ def _view(row: Mapping[str, Any], running: tuple[JobView, ...], now: datetime) -
         wish=row["wish"],
         stale_finishes=row["stale_finishes"],
         rev=row["rev"],
-        state=_state(row, now),
-        running=running,
+        late=row["ended_at"] is None and (now - row["beat_at"]).total_seconds() > SILENT_AFTER_S,
+        current=running,
     )
-
-
-def _state(row: Mapping[str, Any], now: datetime) -> str:
-    if row["ended_at"] is not None:
-        return "ended"
-    if row["wish"] == "restart":
-        return "restarting"
-    if row["stopping_at"] is not None or row["wish"] == "drain":
-        return "draining"
-    return "silent" if (now - row["beat_at"]).total_seconds() > SILENT_AFTER_S else "up"
 
 
 # Queues nobody takes
@@ -149,12 +134,3 @@ async def taken_queues(connection: AsyncConnection) -> set[str]:
     oldest = utc_now() - timedelta(seconds=SILENT_AFTER_S * 2)
     rows = await connection.execute(statement.where(Worker.beat_at > oldest))
     return {str(queue).partition(":")[0] for row in rows for queue in (row.queues or ["*"])}
-
-
-async def orphaned_queues(connection: AsyncConnection) -> dict[str, int]:
-    """Queues with jobs waiting now that no live worker takes, with how many wait."""
-    waiting = {queue: n for (queue, status), n in (await by_queue(connection)).items() if status == "queued" and n > 0}
-    if not waiting:
-        return {}
-    taken = await taken_queues(connection)
-    return {} if "*" in taken else {queue: n for queue, n in sorted(waiting.items()) if queue not in taken}

@@ -96,8 +96,7 @@ class NatsServer:
         while time.monotonic() < end and process.poll() is None:
             for path in self.folder.glob("*.ports"):
                 with contextlib.suppress(ValueError, LookupError, OSError):  # still being written
-                    url = json.loads(path.read_text())["nats"][0]
-                    port = urlsplit(url).port
+                    port = urlsplit(str(json.loads(path.read_text())["nats"][0])).port
                     if port and _answers(port):
                         return port
             time.sleep(0.005)

@@ -21,6 +21,7 @@ WINDOWS = sys.platform == "win32"
 LINUX = sys.platform == "linux"
 
 _PR_SET_PDEATHSIG = 1
+_WINDOWS_NEW_PROCESS_GROUP = 0x00000200
 _WINDOWS_SYNCHRONIZE = 0x00100000
 _WINDOWS_FOREVER = 0xFFFFFFFF
 
@@ -47,14 +48,23 @@ def guarded(command: Sequence[str]) -> list[str]:
 
 
 def spawn(
-    command: Sequence[str], environ: Mapping[str, str] | None = None, output: IO[Any] | None = None
+    command: Sequence[str],
+    environ: Mapping[str, str] | None = None,
+    output: IO[Any] | int | None = None,
+    errors: IO[Any] | int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Starts a guarded child out of reach of the terminal's Ctrl-C: whoever spawns it decides when it stops."""
-    flags = (
-        {"creationflags": 0x00000200} if WINDOWS else {"start_new_session": True}
-    )  # CREATE_NEW_PROCESS_GROUP
-    return subprocess.Popen(  # type: ignore[call-overload,no-any-return] # the flags differ per system
-        guarded(command), env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **flags
+    """Starts a guarded child out of reach of the terminal's Ctrl-C: whoever spawns it decides when it stops.
+
+    `output` and `errors` are where the two streams go; `errors` defaults to where `output` does.
+    """
+    return subprocess.Popen(
+        guarded(command),
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output if errors is None else errors,
+        start_new_session=not WINDOWS,
+        creationflags=_WINDOWS_NEW_PROCESS_GROUP if WINDOWS else 0,
     )
 
 
@@ -69,6 +79,12 @@ def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:
     """Ends a spawned process and everything that it started and left in its session, at once."""
+    kill_now(process)
+    process.wait()
+
+
+def kill_now(process: subprocess.Popen[bytes]) -> None:
+    """As `kill_tree`, without waiting for the end: safe in a signal handler."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":
             subprocess.run(
@@ -76,15 +92,17 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
             )
         else:
             os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def on_stop_request(handler: Callable[[], None]) -> None:
     """Calls `handler` on Ctrl-C, SIGTERM, a closed terminal, or Ctrl-Break. Main thread only."""
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-    for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
-            signal.signal(number, lambda *_: handler())
+    for number in (
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+    ):
+        signal.signal(number, lambda *_: handler())
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up and signal.getsignal(hang_up) is not signal.SIG_IGN:  # nohup stays nohup
+        signal.signal(hang_up, lambda *_: handler())
 
 
 @contextlib.contextmanager

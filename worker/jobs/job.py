@@ -1,0 +1,421 @@
+"""`@job`: a function that workers run, with its name, queue, retries and limits."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property, update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from uuid import UUID
+
+from worker.errors import BadJobDefinition
+from worker.jobs.cron import checked_schedules
+from worker.jobs.retry import RetryPolicy
+from worker.settings import WORD
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from taskiq import AsyncTaskiqTask
+    from taskiq.kicker import AsyncKicker
+
+    from worker.joblogs.models import JobLog
+    from worker.jobs.context import JobContext
+    from worker.jobs.fields import Field
+    from worker.jobs.parameters import Parameters
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Isolation = Literal["thread", "process"]
+
+JOB_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+LONGEST_TIMEOUT_S = 31 * 86_400.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job is, once its function was read. Workers keep these in a Registry and advertise them."""
+
+    name: str
+    function: Callable[..., Any]
+    module: str
+    queue: str = "default"
+    doc: str = ""
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout_s: float | None = None
+    isolation: Literal["", "thread", "process"] = ""
+    on_lost: Literal["restart", "fail"] = "restart"
+    on_events: tuple[str, ...] = ()
+    schedules: tuple[dict[str, Any], ...] = ()
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        from worker.jobs.parameters import Parameters
+
+        return Parameters.of(self.function, self.name)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return self.parameters.fields
+
+    @property
+    def context_parameter(self) -> str | None:
+        return self.parameters.context
+
+    @property
+    def dependencies(self) -> tuple[str, ...]:
+        """Names of the parameters that `TaskiqDepends` fills in."""
+        return self.parameters.dependencies
+
+    @cached_property
+    def secret_fields(self) -> frozenset[str]:
+        return frozenset(each.name for each in self.fields if each.kind == "secret")
+
+    @property
+    def max_retries(self) -> int | None:
+        return self.retry.max_retries
+
+    @cached_property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.function)
+
+    @property
+    def place(self) -> str:
+        """Where its function is written: `myapp.jobs:send_email (/srv/myapp/jobs.py:12)`."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+        return f"{self.module}:{_plain_name(self.function)}{where}"
+
+    def validate(self, args: dict[str, Any]) -> dict[str, Any]:
+        """JSON arguments that fit the signature; defaults are not filled in. Raises Invalid."""
+        return self.parameters.validate(args)
+
+    def bind(self, args: dict[str, Any]) -> dict[str, Any]:
+        """JSON arguments as the values for the call. Raises Invalid."""
+        return self.parameters.bind(args)
+
+    def check(self) -> Job:
+        """Reads the whole signature now, so that a mistake in it is found at start and not at the first run.
+
+        Raises:
+            BadJobDefinition: naming the job and the problem.
+        """
+        from worker.errors import Invalid
+        from worker.jobs.parameters import nested_secret
+
+        if name := nested_secret(self.parameters):
+            raise BadJobDefinition(
+                name=self.name,
+                problem=f"its parameter {name!r} holds a Secret inside; only a whole parameter can be one",
+            )
+        for schedule in self.schedules:
+            try:
+                self.validate(schedule["args"])
+            except Invalid as error:
+                raise BadJobDefinition(
+                    name=self.name, problem=f"its schedule's arguments do not fit: {error}"
+                ) from None
+        return self
+
+    def catalogue_row(self, *, max_retries: int = 3, timeout_s: float = 300.0) -> dict[str, Any]:
+        """The columns of JobCatalogue that code decides; the arguments are the worker's own defaults."""
+        row = {
+            "name": self.name,
+            "module": self.module,
+            "queue": self.queue,
+            "doc": self.doc,
+            "parameters": [each.as_json() for each in self.fields],
+            "args_schema": self.parameters.schema,
+            "retry": self.retry.as_json(),
+            "max_retries": max_retries if self.max_retries is None else self.max_retries,
+            "timeout_s": timeout_s if self.timeout_s is None else self.timeout_s,
+            "isolation": self.isolation,
+            "on_lost": self.on_lost,
+            "on_events": list(self.on_events),
+            "schedules": list(self.schedules),
+        }
+        digest = hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode())
+        return {**row, "fingerprint": digest.hexdigest()}
+
+
+class JobFunction(Generic[P, R]):
+    """A function that was decorated with `@job`. Calling it calls the function; `.kiq()` runs it in a worker."""
+
+    def __init__(self, definition: Job, options: Mapping[str, Any] | None = None) -> None:
+        self.definition = definition
+        self.options = dict(options or {})
+        update_wrapper(self, definition.function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.definition.function(*args, **kwargs)  # type: ignore[no-any-return]  # the function's own R
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def with_options(
+        self,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        run_at: datetime | None = None,
+        unique_key: str | None = None,
+        max_retries: int | None = None,
+        timeout_s: float | None = None,
+        tags: Iterable[str] | None = None,
+        user: str | None = None,
+    ) -> JobFunction[P, R]:
+        """The same job, enqueued with other options: `await send.with_options(priority=0).kiq(to="a@b.c")`."""
+        given = {
+            "queue": queue, "priority": priority, "run_at": run_at, "unique_key": unique_key, "user": user,
+            "max_retries": max_retries, "timeout_s": timeout_s, "tags": None if tags is None else tuple(tags),
+        }  # fmt: skip
+        return type(self)(
+            self.definition, {**self.options, **{k: v for k, v in given.items() if v is not None}}
+        )
+
+    async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> AsyncTaskiqTask[R]:
+        """Enqueues a run in a transaction of its own and returns its task: `task_id` is the job id.
+
+        Raises:
+            Invalid: the arguments do not fit.
+            QueueFull: the queue is at its limit.
+        """
+        from taskiq import AsyncTaskiqTask
+
+        from worker.engine import Engine
+
+        engine = Engine.bound()
+        job_id = await engine.enqueue(self.name, self.encode(*args, **kwargs), **self.options)
+        return AsyncTaskiqTask(str(job_id), engine.broker.result_backend, self.return_type)
+
+    async def enqueue(self, session: AsyncSession, *args: P.args, **kwargs: P.kwargs) -> JobLog:
+        """Enqueues a run in the caller's transaction: it exists if, and only if, that commits."""
+        from worker.joblogs.actions import enqueue
+
+        return await enqueue(session, self.name, self.encode(*args, **kwargs), **self.options)
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> UUID:
+        """`.kiq()` for synchronous code, on the engine of this process. Returns the job id."""
+        from worker.engine import enqueue_sync
+
+        return enqueue_sync(self.name, self.encode(*args, **kwargs), **self.options)
+
+    def encode(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        """The call's arguments as the JSON object that is stored."""
+        return self.definition.parameters.encode(args, kwargs)
+
+    # What Taskiq's own decorated tasks have, so that code written for them works
+
+    @property
+    def task_name(self) -> str:
+        return self.name
+
+    @property
+    def original_func(self) -> Callable[P, R]:
+        return self.definition.function
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        return dict(self.options)
+
+    @cached_property
+    def return_type(self) -> Any:
+        from typing import get_type_hints
+
+        return get_type_hints(self.definition.function).get("return")
+
+    def kicker(self) -> AsyncKicker[P, R]:
+        """Taskiq's own kicker, on this process's broker."""
+        from taskiq.kicker import AsyncKicker
+
+        from worker.engine import Engine
+
+        return AsyncKicker(self.name, Engine.bound().broker, self.labels, return_type=self.return_type)
+
+    def __repr__(self) -> str:
+        return f"<job {self.name}>"
+
+
+class ContextJobFunction(JobFunction[P, R]):
+    """A job whose first parameter is the JobContext: `.kiq()` and `.enqueue()` leave it out."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, ctx: JobContext, /, *args: P.args, **kwargs: P.kwargs) -> R: ...  # type: ignore[override]
+
+
+class JobDecorator:
+    """What `@job(...)` returns: it wraps a function, with or without a JobContext in front."""
+
+    def __init__(self, make: Callable[[Callable[..., Any]], JobFunction[Any, Any]]) -> None:
+        self._make = make
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[JobContext, P], R], /) -> ContextJobFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> JobFunction[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> JobFunction[Any, Any]:
+        return self._make(function)
+
+
+@overload
+def job(function: Callable[Concatenate[JobContext, P], R], /) -> ContextJobFunction[P, R]: ...
+@overload
+def job(function: Callable[P, R], /) -> JobFunction[P, R]: ...
+@overload
+def job(
+    *,
+    name: str | None = None,
+    queue: str = "default",
+    retry: int | RetryPolicy | None = None,
+    timeout: float | None = None,
+    isolation: Isolation | None = None,
+    on_lost: Literal["restart", "fail"] = "restart",
+    on: str | Iterable[str] = (),
+    schedule: Iterable[Mapping[str, Any]] = (),
+) -> JobDecorator: ...
+def job(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Makes a function a job. Use it bare or with options.
+
+    Args:
+        name: default the function's name; letters, digits and `_ . -`, at most 200.
+        queue: the lane it waits in.
+        retry: how many retries (default M_JOB_MAX_RETRIES), or a RetryPolicy.
+        timeout: seconds a run may take (default M_JOB_TIMEOUT_S).
+        isolation: None runs `async def` in the event loop and `def` in a thread; "process" gives each run its own.
+        on_lost: "restart" (default) runs it again when its worker died; "fail" does not.
+        on: event patterns like `doc.*`; it is enqueued once for each matching event, given as `event`.
+        schedule: `[{"cron": "0 9 * * *", "time_zone": "Europe/Warsaw", "args": {...}}]`.
+
+    Raises:
+        BadJobDefinition: naming the job and the problem.
+    """
+    if function is not None and not callable(function):
+        raise BadJobDefinition(name=str(function), problem="@job takes its options by name: @job(name=...)")
+    if function is not None:
+        return make_job(function, **options)
+    return JobDecorator(lambda decorated: make_job(decorated, **options))
+
+
+def make_job(
+    function: Callable[..., Any],
+    *,
+    name: str | None = None,
+    queue: str = "default",
+    retry: int | RetryPolicy | None = None,
+    timeout: float | None = None,
+    isolation: Isolation | None = None,
+    on_lost: Literal["restart", "fail"] = "restart",
+    on: str | Iterable[str] = (),
+    schedule: Iterable[Mapping[str, Any]] = (),
+) -> JobFunction[..., Any]:
+    """`@job` as a plain call; `@broker.task` and adopted Taskiq tasks come here too."""
+    if isinstance(function, JobFunction):
+        raise BadJobDefinition(name=function.name, problem="it is a job already: decorate the function once")
+    name = name or _plain_name(function)
+    checks = _Checks(name)
+    checks.function(function, isolation)
+    definition = Job(
+        name=name,
+        function=function,
+        module=function.__module__,
+        queue=checks.queue(queue),
+        doc=inspect.getdoc(function) or "",
+        retry=checks.retry(retry),
+        timeout_s=checks.timeout(timeout),
+        isolation=isolation or "",
+        on_lost=checks.one_of("on_lost", on_lost, ("restart", "fail")),
+        on_events=checks.patterns((on,) if isinstance(on, str) else tuple(on)),
+        schedules=checks.schedules(schedule),
+    )
+    return JobFunction(definition)
+
+
+def with_schedule(definition: Job, schedule: Mapping[str, Any]) -> Job:
+    """The job with one schedule more, as a module's `cron_jobs` adds it."""
+    more = _Checks(definition.name).schedules([schedule])
+    return replace(definition, schedules=definition.schedules + more)
+
+
+class _Checks:
+    """Says what is wrong with a definition, naming the job."""
+
+    def __init__(self, name: Any) -> None:
+        self.name = name
+        if not isinstance(name, str) or not JOB_NAME.fullmatch(name):
+            self.refuse("a name is made of letters, digits, '_', '.' and '-', at most 200 of them")
+
+    def refuse(self, problem: str) -> None:
+        raise BadJobDefinition(name=self.name, problem=problem)
+
+    def function(self, function: Callable[..., Any], isolation: str | None) -> None:
+        if not inspect.isroutine(function):
+            self.refuse(f"only a function can be a job, not {type(function).__name__}")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            self.refuse(
+                "it is a generator: a job returns its result, and reports on the way with ctx.progress"
+            )
+        if next(iter(inspect.signature(function).parameters), "") in ("self", "cls"):
+            self.refuse("it is a method: a job is a function of a module")
+        self.one_of("isolation", isolation, (None, "thread", "process"))
+        if isolation == "thread" and inspect.iscoroutinefunction(function):
+            self.refuse('isolation="thread" is for plain functions; an async one runs in the event loop')
+
+    def queue(self, queue: Any) -> Any:
+        if not isinstance(queue, str) or not WORD.fullmatch(queue):
+            self.refuse(f"queue={queue!r}: a queue is a word of a-z, 0-9, '_' and '-', at most 63 long")
+        return queue
+
+    def retry(self, retry: int | RetryPolicy | None) -> RetryPolicy:
+        if isinstance(retry, RetryPolicy):
+            return retry
+        try:
+            return RetryPolicy(retry)
+        except ValueError as error:
+            raise BadJobDefinition(name=self.name, problem=str(error)) from None
+
+    def timeout(self, timeout: Any) -> float | None:
+        if timeout is None:
+            return None
+        if (
+            isinstance(timeout, bool)
+            or not isinstance(timeout, int | float)
+            or not 0 < timeout <= LONGEST_TIMEOUT_S
+        ):
+            self.refuse(
+                f"timeout={timeout!r}: it is a number of seconds above 0, at most {LONGEST_TIMEOUT_S:g}"
+            )
+        return float(timeout)
+
+    def one_of(self, option: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+        if value not in allowed:
+            self.refuse(f"{option}={value!r}: it is one of {', '.join(repr(each) for each in allowed)}")
+        return value
+
+    def patterns(self, patterns: tuple[Any, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            words = pattern.split(".") if isinstance(pattern, str) else [""]
+            inner, last = words[:-1], words[-1]
+            if not all(word == "*" or WORD.fullmatch(word) for word in inner) or not (
+                last in ("*", ">") or WORD.fullmatch(last)
+            ):
+                self.refuse(
+                    f"on={pattern!r}: a pattern is words joined by dots, with * for one and > for the rest"
+                )
+        return patterns
+
+    def schedules(self, schedules: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+        try:
+            return checked_schedules(schedules)
+        except ValueError as error:
+            raise BadJobDefinition(name=self.name, problem=str(error)) from None
+
+
+def _plain_name(function: Callable[..., Any]) -> str:
+    """The function's own name; Taskiq renames what it decorates."""
+    return str(getattr(function, "__name__", type(function).__name__)).removesuffix("__taskiq_original")

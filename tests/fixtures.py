@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from tests.servers import Missing
 from tests.servers.nats import NatsServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.valkey import ValkeyServer
+from worker.db.migrate import upgrade
 
 ROOT = Path(__file__).resolve().parents[1]
 Server = TypeVar("Server", NatsServer, PostgresServer, ValkeyServer)
@@ -132,18 +133,10 @@ def desk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
             desk.keep_logs(request.node.nodeid)
 
 
-def migrate(url: str, home: Path) -> None:
-    """Brings a database to the newest schema the way an operator does: `m db upgrade`."""
-    environ = {**os.environ, "DATABASE_URL": url, "M_HOME": str(home)}
-    done = subprocess.run(
-        [sys.executable, "-m", "worker.cli", "db", "upgrade"],
-        cwd=ROOT,
-        env=environ,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.fail(f"m db upgrade ended with {done.returncode}: {done.stderr[-2000:]}")
+def migrate(url: str, _home: Path) -> None:
+    """Brings an empty database to the schema of this checkout, outside whatever event loop a test has."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(upgrade(url))).result()
 
 
 def _running(kind: type[Server]) -> Iterator[Server]:

@@ -1,0 +1,100 @@
+"""A claim takes a queued job for one worker, under a new epoch, if nothing holds it back."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.worker.joblogs.conftest import ADA, Bench
+from worker.db.base import new_id, utc_now
+from worker.joblogs.limits import admit
+from worker.jobs import actions as controls
+
+
+async def test_two_workers_never_both_get_a_job(bench: Bench) -> None:
+    jobs = [await bench.enqueue() for _ in range(20)]
+    one, two = await bench.recorder(), await bench.recorder()
+    claims = await asyncio.gather(*(r.claim(job.id) for job in jobs for r in (one, two)))
+    taken = [claim.id for claim in claims if claim]
+    assert sorted(taken) == sorted(job.id for job in jobs)
+    assert {claim.epoch for claim in claims if claim} == {1}
+
+
+async def test_a_claim_says_what_the_job_is_and_starts_its_clock(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder, args={"a": 1}, priority=3)
+    row = await bench.row(claimed.id)
+    assert (row.status, row.epoch, row.attempt, row.worker_id) == ("running", 1, 1, recorder.worker_id)
+    assert row.started_at is not None
+    assert (claimed.args, claimed.priority, claimed.started_at) == ({"a": 1}, 3, row.started_at)
+    assert (await bench.events())[-1] == "job.started"
+
+
+async def test_what_is_unknown_not_due_or_elsewhere_is_left_alone(bench: Bench) -> None:
+    recorder = await bench.recorder(names=("add",))
+    waiting = [
+        await bench.enqueue(run_at=utc_now() + timedelta(hours=1)),
+        await bench.enqueue("mail"),
+        await bench.enqueue(queue="elsewhere"),
+    ]
+    assert [await recorder.claim(job.id) for job in waiting] == [None, None, None]
+    assert await recorder.claim(new_id()) is None
+
+
+async def test_a_paused_queue_or_job_starts_nothing_until_it_is_resumed(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    job = await bench.enqueue()
+    async with bench.database.transaction() as session:
+        await controls.pause_queue(session, "default", reason="deploy", actor=ADA)
+    assert await recorder.claim(job.id) is None
+    assert await recorder.poll(10) == []
+    async with bench.database.transaction() as session:
+        await controls.resume_queue(session, "default", actor=ADA)
+    await bench.database.settle()
+    assert [bell.job_id for bell in bench.told[-1].rings] == [job.id]
+    assert await recorder.claim(job.id) is not None
+
+
+async def test_a_queue_limit_holds_over_all_workers(bench: Bench) -> None:
+    async with bench.database.transaction() as session:
+        await controls.set_queue_limit(session, "default", 3, actor=ADA)
+    recorders = [await bench.recorder() for _ in range(4)]
+    jobs = [await bench.enqueue() for _ in range(12)]
+    claims = await asyncio.gather(*(r.claim(job.id) for r in recorders for job in jobs))
+    assert len([claim for claim in claims if claim]) == 3
+
+
+async def test_a_poll_takes_the_oldest_of_the_highest_priority(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    late = await bench.enqueue(priority=9)
+    first = await bench.enqueue(priority=0)
+    second = await bench.enqueue(priority=0)
+    assert [claim.id for claim in await recorder.poll(2)] == [first.id, second.id]
+    assert [claim.id for claim in await recorder.poll(2)] == [late.id]
+
+
+async def test_a_claim_whose_answer_was_lost_is_found_again(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    assert [(row.id, row.epoch) for row in await recorder.held()] == [(claimed.id, claimed.epoch)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy")), max_size=30),
+    st.dictionaries(st.sampled_from("ab"), st.integers(0, 5)),
+    st.dictionaries(st.sampled_from("xy"), st.integers(0, 5)),
+)
+def test_what_is_admitted_never_exceeds_a_limit(
+    wanted: list[tuple[str, str]], jobs: dict[str, int], queues: dict[str, int]
+) -> None:
+    candidates = [(new_id(), name, queue) for name, queue in wanted]
+    admitted = set(admit(candidates, jobs, queues))
+    for name, limit in jobs.items():
+        assert sum(c[0] in admitted and c[1] == name for c in candidates) <= limit
+    for queue, limit in queues.items():
+        assert sum(c[0] in admitted and c[2] == queue for c in candidates) <= limit
+    if not jobs and not queues:
+        assert len(admitted) == len(candidates)

@@ -1,0 +1,199 @@
+"""A finish is written by the worker that holds the job at that epoch, and by no other."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from tests.worker.joblogs.conftest import ADA, Bench
+from worker.joblogs import actions
+from worker.joblogs.counters import by_status, fold, recount
+from worker.joblogs.recorder import Outcome
+from worker.joblogs.sweeper import rescue_worker
+from worker.process.models import Worker
+
+
+async def test_a_success_keeps_exact_numbers_and_clears_the_error(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    assert await recorder.finish(
+        Outcome(claimed, "success", result='{"sum":1000000000000000000000000000000000001}')
+    )
+    row = await bench.row(claimed.id)
+    assert (row.status, row.result, row.error) == ("success", {"sum": 10**36 + 1}, None)
+    assert row.completed_at is not None
+    assert await bench.attempts(claimed.id) == []
+
+
+@pytest.mark.parametrize("result", ["5", '"text"', "null", "[]", "true", "1.5", '"5"'])
+async def test_any_json_value_can_be_a_result(bench: Bench, result: str) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    await recorder.finish(Outcome(claimed, "success", result=result))
+    expected = {"5": 5, '"text"': "text", "null": None, "[]": [], "true": True, "1.5": 1.5, '"5"': "5"}[
+        result
+    ]
+    found = (await bench.row(claimed.id)).result
+    assert (found, type(found)) == (expected, type(expected))
+
+
+async def test_a_failure_keeps_its_error_and_its_attempt(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    await recorder.finish(
+        Outcome(claimed, "failed", error="ValueError: no", traceback="trace", reason="error")
+    )
+    row = await bench.row(claimed.id)
+    assert (row.status, row.error, row.traceback, row.reason) == (
+        "failed",
+        "ValueError: no",
+        "trace",
+        "error",
+    )
+    assert row.error_fingerprint
+    [attempt] = await bench.attempts(claimed.id)
+    assert (attempt.outcome, attempt.error, attempt.worker_id) == (
+        "failed",
+        "ValueError: no",
+        recorder.worker_id,
+    )
+
+
+async def test_a_retry_waits_for_its_time_and_keeps_the_first_attempts_error(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    await recorder.finish(Outcome(claimed, "retrying", error="ValueError: first", retry_after_s=60))
+    row = await bench.row(claimed.id)
+    assert (row.status, row.attempt, row.completed_at) == ("retrying", 1, None)
+    assert row.run_at > row.enqueued_at
+    [attempt] = await bench.attempts(claimed.id)
+    assert (attempt.outcome, attempt.error) == ("retrying", "ValueError: first")
+    assert attempt.retry_at == row.run_at
+
+
+async def test_a_result_of_an_older_epoch_changes_nothing_and_is_counted(bench: Bench) -> None:
+    old, new = await bench.recorder(), await bench.recorder()
+    first = await bench.running(old)
+    assert await rescue_worker(bench.database, old.worker_id, "test") == 1
+    second = await new.claim(first.id)
+    assert second is not None
+    assert second.epoch == first.epoch + 2  # the rescue and the claim
+    before = await bench.row(first.id)
+    for status in ("success", "failed", "retrying", "queued", "cancelled", "lost"):
+        assert not await old.finish(Outcome(first, status, error="late"))  # type: ignore[arg-type]
+    after = await bench.row(first.id)
+    assert (after.status, after.rev, after.epoch) == (before.status, before.rev, before.epoch)
+    async with bench.database.session() as session:
+        assert await session.scalar(sa.select(Worker.stale_finishes).where(Worker.id == old.worker_id)) == 6
+    assert await new.finish(Outcome(second, "success"))
+
+
+async def test_a_worker_cannot_end_what_another_holds_at_the_same_epoch(bench: Bench) -> None:
+    mine, other = await bench.recorder(), await bench.recorder()
+    claimed = await bench.running(mine)
+    assert not await other.finish(Outcome(claimed, "success"))
+    assert (await bench.row(claimed.id)).status == "running"
+
+
+@pytest.mark.parametrize("status", ["failed", "retrying", "queued", "cancelled"])
+async def test_after_a_cancel_request_every_end_but_success_is_cancelled(bench: Bench, status: str) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    async with bench.database.transaction() as session:
+        assert await actions.cancel(session, claimed.id, actor=ADA) == "requested"
+    assert await recorder.finish(Outcome(claimed, status, error="x", retry_after_s=1))  # type: ignore[arg-type]
+    row = await bench.row(claimed.id)
+    assert (row.status, row.reason) == ("cancelled", "cancelled")
+    assert row.completed_at is not None
+
+
+async def test_success_wins_over_a_cancel_request(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    async with bench.database.transaction() as session:
+        await actions.cancel(session, claimed.id, actor=ADA)
+    await recorder.finish(Outcome(claimed, "success"))
+    assert (await bench.row(claimed.id)).status == "success"
+
+
+async def test_a_release_burns_no_attempt(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    await recorder.finish(Outcome(claimed, "queued", reason="released"))
+    row = await bench.row(claimed.id)
+    assert (row.status, row.attempt, row.epoch, row.lost_count) == ("queued", 0, 2, 0)
+
+
+async def test_losses_lead_to_a_lane_of_its_own_and_then_to_poison(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    job = await bench.enqueue()
+    lanes = []
+    for _ in range(5):
+        claimed = await recorder.claim(job.id)
+        assert claimed is not None
+        await recorder.finish(Outcome(claimed, "lost", error="died", reason="worker_lost"))
+        row = await bench.row(job.id)
+        lanes.append((row.status, row.lane))
+    assert lanes == [("queued", "rescue"), *[("queued", "alone")] * 3, ("failed", "alone")]
+    assert (row.reason, row.lost_count) == ("poison", 5)
+
+
+async def test_many_finishes_share_a_batch_and_each_gets_its_own_answer(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = [await bench.running(recorder) for _ in range(30)]
+    async with bench.database.transaction() as session:
+        await session.execute(
+            sa.text("UPDATE job_logs SET epoch = epoch + 1 WHERE id = :id"),
+            {"id": claimed[7].id if bench.database.dialect == "postgresql" else claimed[7].id.hex},
+        )
+    answers = await asyncio.gather(*(recorder.finish(Outcome(job, "success")) for job in claimed))
+    assert [place for place, ok in enumerate(answers) if not ok] == [7]
+
+
+async def test_the_database_itself_refuses_to_change_a_terminal_job(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    await recorder.finish(Outcome(claimed, "success", result="1"))
+    key = claimed.id if bench.database.dialect == "postgresql" else claimed.id.hex
+    for change in (
+        "status = 'running'",
+        "error = 'x'",
+        "status = 'queued', epoch = epoch + 1",
+        "epoch = epoch + 1",
+    ):
+        with pytest.raises(DBAPIError, match="terminal job does not change"):
+            async with bench.database.transaction() as session:
+                await session.execute(sa.text(f"UPDATE job_logs SET {change} WHERE id = :id"), {"id": key})
+    assert (await bench.row(claimed.id)).status == "success"
+
+
+async def test_counts_follow_every_transition_and_survive_folding(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    jobs = [await bench.running(recorder) for _ in range(4)]
+    await recorder.finish(Outcome(jobs[0], "success"))
+    await recorder.finish(Outcome(jobs[1], "failed", error="x"))
+    await bench.enqueue()
+    expected = {"success": 1, "failed": 1, "running": 2, "queued": 1}
+    for step in (None, fold, recount):
+        if step is not None:
+            await step(bench.database)
+        async with bench.database.read() as connection:
+            assert await by_status(connection) == expected
+
+
+async def test_progress_and_lines_are_written_before_the_end(bench: Bench) -> None:
+    from worker.joblogs.models import JobLogLine
+
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    recorder.notes.progress(claimed, 0.4, "page 40 of 100")
+    recorder.notes.line(claimed, "info", "NUL \0 and half \ud800 a pair")
+    await recorder.finish(Outcome(claimed, "success"))
+    row = await bench.row(claimed.id)
+    assert (row.progress, row.progress_note) == (0.4, "page 40 of 100")
+    async with bench.database.session() as session:
+        [line] = await session.scalars(sa.select(JobLogLine).where(JobLogLine.job_id == claimed.id))
+        assert line.message == "NUL \ufffd and half \ufffd a pair"

@@ -78,7 +78,12 @@ async def standing(
     roles: dict[UUID, tuple[str, int]] = {}
     for key, table, wanted, lives in (
         (Session.id, Session, sessions, _lives(now)),
-        (ApiToken.id, ApiToken, tokens, [sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now), ApiToken.revoked_at.is_(None)]),
+        (
+            ApiToken.id,
+            ApiToken,
+            tokens,
+            [sa.or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now), ApiToken.revoked_at.is_(None)],
+        ),
     ):
         token_role = ApiToken.role if table is ApiToken else User.role
         for piece in range(0, len(wanted), 500):
@@ -112,6 +117,19 @@ class SessionView:
     is_this: bool
 
 
+async def sessions_of(connection: AsyncConnection, me: CurrentUser, now: datetime) -> list[SessionView]:
+    """The caller's own sessions that live."""
+    rows = await connection.execute(
+        sa.select(Session.id, Session.ip, Session.user_agent, Session.last_seen_at)
+        .where(Session.user_id == me.id, *_lives(now))
+        .order_by(Session.last_seen_at.desc())
+        .limit(100)
+    )
+    return [
+        SessionView(row.id, row.ip, row.user_agent, row.last_seen_at, row.id == me.session_id) for row in rows
+    ]
+
+
 @dataclass(slots=True)
 class PersonView:
     """A person or service account as the People page shows them."""
@@ -134,10 +152,16 @@ async def people(connection: AsyncConnection, me: CurrentUser, now: datetime) ->
     )
     rows = await connection.execute(
         sa.select(
-            User.id, User.name, User.role, User.service, User.disabled_at, User.created_at, seen.label("last_seen_at")
+            User.id,
+            User.name,
+            User.role,
+            User.service,
+            User.disabled_at,
+            User.created_at,
+            seen.label("last_seen_at"),
         ).order_by(User.service, sa.func.lower(User.name))
     )
-    found = {row.id: PersonView(*row, is_self=row.id == me.id) for row in rows}
+    found = {row["id"]: PersonView(**row, is_self=row["id"] == me.id) for row in rows.mappings()}
     sessions = await connection.execute(
         sa.select(Session.id, Session.user_id, Session.ip, Session.user_agent, Session.last_seen_at)
         .where(*_lives(now))

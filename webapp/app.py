@@ -1,0 +1,109 @@
+"""The web application: what it is made of, in the order a request meets it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from litestar import Litestar, Request, Router
+from litestar.config.compression import CompressionConfig
+from litestar.datastructures import State
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.plugins.htmx import HTMXRequest
+
+from webapp import health, metrics, render, static
+from webapp.api import catalogue, jobs, queues, stream, tokens, workers
+from webapp.auth import Authenticator, door
+from webapp.errors import respond
+from webapp.navigation import NavigationCounters
+from webapp.pages import accounts, audit, settings
+from webapp.paths import folder
+from webapp.security import MAX_BODY_BYTES, Gate, Rules
+from webapp.static import StaticFiles
+from worker.engine import Engine
+
+PAGES: Final = [
+    *accounts.routes,
+    *audit.routes,
+    *settings.routes,
+]
+
+API: Final = Router(
+    "/api/v1",
+    route_handlers=[
+        *jobs.routes,
+        *catalogue.routes,
+        *queues.routes,
+        *workers.routes,
+        *tokens.routes,
+        *stream.routes,
+    ],
+    include_in_schema=True,
+)
+
+MACHINERY: Final = [*health.routes, *metrics.routes, *static.routes]
+
+OPENAPI: Final = OpenAPIConfig(
+    title="M Desk",
+    version="1",
+    description="Jobs, queues and workers. Every call needs `Authorization: Bearer <token>`; errors are Problem Details.",
+    path="/schema",
+    render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+    security=[{"token": []}],
+    components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
+)
+
+
+def create_app(engine: Engine) -> Litestar:
+    """The web process's application around a started or startable engine; it starts and stops the engine."""
+    files = StaticFiles(folder("static"))
+    rules = Rules(engine.settings)
+    authenticator = Authenticator(engine.database)
+    app = Litestar(
+        route_handlers=[*PAGES, API, *MACHINERY],
+        guards=[door],
+        before_request=count_for_navigation,
+        exception_handlers={Exception: respond},
+        request_class=HTMXRequest,
+        request_max_body_size=MAX_BODY_BYTES,
+        compression_config=CompressionConfig(
+            backend="brotli", brotli_quality=4, brotli_lgwin=18, gzip_compress_level=5, exclude=["^/static/"]
+        ),
+        include_in_schema=False,
+        openapi_config=OPENAPI,
+        logging_config=None,
+        lifespan=[running],
+        state=State(
+            {
+                "engine": engine,
+                "rules": rules,
+                "authenticator": authenticator,
+                "static": files,
+                "jinja": render.make_environment(files),
+                "counters": NavigationCounters(engine.database, engine.settings.alert_backlog_age_s),
+            }
+        ),
+    )
+    app.asgi_handler = Gate(app.asgi_handler, rules, authenticator)
+    return app
+
+
+@asynccontextmanager
+async def running(app: Litestar) -> AsyncIterator[None]:
+    """What lives as long as the process serves."""
+    engine: Engine = app.state.engine
+    async with engine:
+        forget = engine.socket.subscribe(app.state.authenticator.hear)
+        try:
+            yield
+        finally:
+            forget()
+
+
+async def count_for_navigation(request: Request[Any, Any, Any]) -> None:
+    """Pages show three numbers beside their menu; they are asked for at most once a second in a process."""
+    if request.scope["user"] is not None and request.scope["user"].session_id is not None:
+        await request.app.state.counters.refresh()

@@ -13,7 +13,7 @@ from worker.errors import DeskError, Invalid
 from worker.joblogs.capture import capturing
 from worker.joblogs.finishes import Outcome
 from worker.joblogs.hold import Hold
-from worker.joblogs.isolation import ProcessDied, run_in_process
+from worker.joblogs.isolation import ProcessDied, RemoteError, run_in_process
 from worker.joblogs.storable import Unstorable, result_json
 from worker.jobs import secret
 from worker.jobs.context import JobContext
@@ -31,14 +31,6 @@ class TimedOut(Exception):
     """The job ran longer than its time limit."""
 
 
-class RemoteError(Exception):
-    """An error in a process of the job's own: its text and traceback are all that came back."""
-
-    def __init__(self, kind: str, text: str, traceback: str, after_s: float | None = None) -> None:
-        super().__init__(text)
-        self.kind, self.text, self.traceback, self.after_s = kind, text, traceback, after_s
-
-
 async def execute(hold: Hold, call: Call) -> Outcome:
     """Runs the job that `hold` holds and says how it ended. Never raises, and returns only when its code has stopped."""
     claimed = hold.claimed
@@ -52,7 +44,7 @@ async def execute(hold: Hold, call: Call) -> Outcome:
         return Outcome(claimed, "failed", error=f"The arguments do not fit: {error}", reason="bad_arguments")
     try:
         with capturing(hold, redactor):
-            result = await _run(hold, job, args, kwargs, call)
+            result = await _run(hold, job, args, kwargs, JobContext(hold, redactor), redactor, call)
         return Outcome(claimed, "success", result=result_json(redactor.value(result)))
     except Unstorable as error:
         return Outcome(claimed, "failed", error=redactor.text(str(error)), reason="result_unstorable")
@@ -88,14 +80,21 @@ def judge(hold: Hold, job: Job, error: BaseException, redactor: secret.Redactor,
     return Outcome(claimed, "failed", error=text, traceback=trace, reason=reason)
 
 
-async def _run(hold: Hold, job: Job, args: dict[str, Any], kwargs: dict[str, Any], call: Call) -> Any:
+async def _run(
+    hold: Hold,
+    job: Job,
+    args: dict[str, Any],
+    kwargs: dict[str, Any],
+    context: JobContext,
+    redactor: secret.Redactor,
+    call: Call,
+) -> Any:
     """Runs the code under its time limit; a stop that was asked for cancels it."""
-    context = JobContext(hold)
     if job.isolation == "process" or hold.claimed.lane == "alone":
-        work = run_in_process(hold, job, args)
+        work: Awaitable[Any] = run_in_process(hold, job, args, redactor)
     else:
-        work = _contained(call(job, kwargs, context))
-    task = asyncio.ensure_future(work)
+        work = call(job, kwargs, context)
+    task = asyncio.ensure_future(_contained(work))
     limit = hold.loop.call_later(hold.claimed.timeout_s, hold.ask, "timeout")
     hold.on_ask(task.cancel)
     try:

@@ -96,7 +96,7 @@ async def _run(
         work = call(job, kwargs, context)
     task = asyncio.ensure_future(_contained(work))
     limit = hold.loop.call_later(hold.claimed.timeout_s, hold.ask, "timeout")
-    hold.on_ask(task.cancel)
+    hold.on_ask(lambda: _stop(task))
     try:
         answer = await _wait_for(task)
     finally:
@@ -106,6 +106,10 @@ async def _run(
             raise TimedOut from answer
         raise answer
     return answer
+
+
+def _stop(task: asyncio.Future[Any]) -> None:
+    task.cancel()
 
 
 async def _contained(work: Awaitable[Any]) -> Any:

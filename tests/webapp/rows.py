@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from webapp.queries.conditions import id_at
+from worker.joblogs.conditions import id_at
 from worker.db.base import utc_now
 from worker.db.session import Database
 from worker.joblogs.models import JobCounter, JobLog
@@ -27,7 +27,9 @@ class Rows:
         """A job's columns; `ago_s` sets when it was enqueued."""
         self.made += 1
         at = utc_now() - timedelta(seconds=fields.pop("ago_s", 60))
-        started = at + timedelta(seconds=1) if status in ("running", "success", "failed", "cancelled") else None
+        started = (
+            at + timedelta(seconds=1) if status in ("running", "success", "failed", "cancelled") else None
+        )
         ended = at + timedelta(seconds=3) if status in ("success", "failed", "cancelled") else None
         values = {
             "id": UUID(int=id_at(at).int | self.made << 20),
@@ -71,7 +73,13 @@ class Rows:
     async def offer(self, name: str, **fields: Any) -> None:
         """A row of the catalogue."""
         now = datetime.now(UTC)
-        values = {"module": "shop.jobs", "queue": "default", "first_seen_at": now, "advertised_at": now, "rev": 1}
+        values = {
+            "module": "shop.jobs",
+            "queue": "default",
+            "first_seen_at": now,
+            "advertised_at": now,
+            "rev": 1,
+        }
         async with self.database.transaction() as session:
             session.add(JobCatalogue(**(values | {"name": name} | fields)))
 

@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from webapp.queries.conditions import conditions
-from webapp.queries.search import STATUSES, JobFilter
+from worker.joblogs.conditions import conditions
+from worker.joblogs.search import STATUSES, JobFilter
 from worker.db.base import utc_now
 from worker.joblogs.models import JobCounter, JobCounterDelta, JobLog
 

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from webapp.queries.conditions import Conditions, conditions
+from worker.joblogs.conditions import Conditions, conditions
 from webapp.queries.paging import Cursor, Order, Page, cut
-from webapp.queries.search import JobFilter
+from worker.joblogs.search import JobFilter
 from webapp.queries.views import JobView, job_view
 from worker.db.base import utc_now
 from worker.db.session import Database

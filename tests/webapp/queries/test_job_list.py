@@ -11,7 +11,7 @@ import pytest
 from tests.webapp.rows import Rows
 from webapp.queries import job_logs
 from webapp.queries.job_logs import list_jobs, load_jobs, newer_count, one_job, stream_jobs
-from webapp.queries.search import JobFilter, parse
+from worker.joblogs.search import JobFilter, parse
 from worker.db.base import utc_now
 from worker.db.session import Database
 from worker.errors import Invalid

@@ -10,7 +10,7 @@ from webapp.queries.counters import CAP, counters, late_count, matching, status_
 from webapp.queries.job_logs import list_columns
 from webapp.queries.overview import failure_grid, failure_groups, feed, latencies, throughput
 from webapp.queries.queues import list_queues, load_queues
-from webapp.queries.search import JobFilter, parse
+from worker.joblogs.search import JobFilter, parse
 from webapp.queries.workers import list_workers, taken_queues
 from worker.db.base import utc_now
 from worker.db.session import Database, emit
@@ -90,9 +90,13 @@ async def test_the_failure_grid_counts_by_when_the_job_ended(database: Database,
     ]
 
 
-async def test_throughput_has_a_bucket_for_every_minute_and_loses_nothing(database: Database, rows: Rows) -> None:
+async def test_throughput_has_a_bucket_for_every_minute_and_loses_nothing(
+    database: Database, rows: Rows
+) -> None:
     await rows.add(
-        *(rows.job(ago_s=ago) for ago in (10, 70, 71, 1800)), rows.job(status="failed", ago_s=70), rows.job(ago_s=9_000)
+        *(rows.job(ago_s=ago) for ago in (10, 70, 71, 1800)),
+        rows.job(status="failed", ago_s=70),
+        rows.job(ago_s=9_000),
     )
     async with database.read() as connection:
         for window, succeeded in (("1h", 4), ("24h", 5), ("7d", 5)):
@@ -106,7 +110,9 @@ async def test_throughput_has_a_bucket_for_every_minute_and_loses_nothing(databa
     assert (latency.queue, latency.runs, latency.wait["p50"], latency.run["p99"]) == ("default", 5, 1.0, 2.0)
 
 
-async def test_a_queue_shows_what_waits_how_long_and_whether_anyone_takes_it(database: Database, rows: Rows) -> None:
+async def test_a_queue_shows_what_waits_how_long_and_whether_anyone_takes_it(
+    database: Database, rows: Rows
+) -> None:
     await rows.worker(queues=["mail:2"])
     oldest = rows.job(status="queued", ago_s=900, queue="mail", priority=8)
     await rows.add(
@@ -117,7 +123,15 @@ async def test_a_queue_shows_what_waits_how_long_and_whether_anyone_takes_it(dat
         rows.job(status="scheduled", queue="video"),
     )
     async with database.transaction() as session:
-        session.add(Queue(name="mail", paused_at=utc_now(), pause_reason="smtp is down", concurrency=4, created_at=utc_now()))
+        session.add(
+            Queue(
+                name="mail",
+                paused_at=utc_now(),
+                pause_reason="smtp is down",
+                concurrency=4,
+                created_at=utc_now(),
+            )
+        )
     async with database.read() as connection:
         mail, video = await list_queues(connection, 300)
         only = await load_queues(connection, ["mail"], 300)
@@ -137,7 +151,9 @@ async def test_the_feed_is_the_last_transitions_newest_first(database: Database)
     assert [entry.status for entry in found] == ["success", "running", "queued"]
 
 
-async def test_the_catalogue_shows_the_last_runs_of_each_job_oldest_first(database: Database, rows: Rows) -> None:
+async def test_the_catalogue_shows_the_last_runs_of_each_job_oldest_first(
+    database: Database, rows: Rows
+) -> None:
     await rows.offer("send_email", doc="Sends one.\n\nSlowly.")
     await rows.offer("resize")
     await rows.worker(jobs=["send_email"])
@@ -153,7 +169,9 @@ async def test_the_catalogue_shows_the_last_runs_of_each_job_oldest_first(databa
     assert (resize.runs, resize.success_rate, resize.has_worker) == ((), None, False)
 
 
-async def test_workers_show_what_they_run_and_an_old_death_is_forgotten(database: Database, rows: Rows) -> None:
+async def test_workers_show_what_they_run_and_an_old_death_is_forgotten(
+    database: Database, rows: Rows
+) -> None:
     now = utc_now()
     alive = await rows.worker(host="a", queues=["default", "mail"])
     silent = await rows.worker(host="b", beat_at=now - timedelta(minutes=5), queues=["video"])

@@ -12,7 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from webapp.queries.search import JobFilter
+from worker.joblogs.search import JobFilter
 from worker.joblogs.models import JobLog
 from worker.process.models import Worker
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webapp.queries.search import JobFilter, Token, from_tokens, parse
+from worker.joblogs.search import JobFilter, Token, from_tokens, parse
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

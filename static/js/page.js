@@ -15,6 +15,15 @@ document.addEventListener("click", (event) => {
   if (copy) copyText(copy);
 }, true);
 
+// A row that was acted on dims until its answer comes.
+document.addEventListener("submit", (event) => {
+  const row = event.target.id === "act" ? event.submitter?.closest("[data-row], tr[data-live]") : null;
+  if (row) row.dataset.acting = "";
+});
+document.addEventListener("htmx:finally:request", () => {
+  for (const row of document.querySelectorAll("[data-acting]")) delete row.dataset.acting;
+});
+
 async function copyText(button) {
   const text = document.getElementById(button.dataset.copy)?.textContent ?? "";
   try {

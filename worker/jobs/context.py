@@ -29,11 +29,14 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 class Grip(Protocol):
     """What a context needs of the execution it belongs to; `worker.joblogs.hold.Hold` is one."""
 
-    engine: Any
-    claimed: Claimed
-    worker_id: UUID
-    loop: asyncio.AbstractEventLoop
-
+    @property
+    def engine(self) -> Any: ...
+    @property
+    def claimed(self) -> Claimed: ...
+    @property
+    def worker_id(self) -> UUID: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
     @property
     def asked(self) -> bool: ...
     def progress(self, value: float | None, note: str | None) -> None: ...
@@ -175,10 +178,10 @@ class JobContext:
                 await session.commit()
 
     @overload
-    def repository(self, model: type[T]) -> AbstractAsyncContextManager[SQLAlchemyAsyncRepository[Any]]: ...
+    def repository(self, model: Any) -> AbstractAsyncContextManager[SQLAlchemyAsyncRepository[Any]]: ...
     @overload
-    def repository(self, model: type[T], session: AsyncSession) -> SQLAlchemyAsyncRepository[Any]: ...
-    def repository(self, model: type[T], session: AsyncSession | None = None) -> Any:
+    def repository(self, model: Any, session: AsyncSession) -> SQLAlchemyAsyncRepository[Any]: ...
+    def repository(self, model: Any, session: AsyncSession | None = None) -> Any:
         """An Advanced Alchemy repository of `model`: in a session of its own (`async with`), or in the one given."""
         return self._own_repository(model) if session is None else _repository_type(model)(session=session)
 
@@ -230,7 +233,7 @@ class JobContext:
         self._saved = plain
 
     @asynccontextmanager
-    async def _own_repository(self, model: type[Any]) -> AsyncIterator[SQLAlchemyAsyncRepository[Any]]:
+    async def _own_repository(self, model: Any) -> AsyncIterator[SQLAlchemyAsyncRepository[Any]]:
         async with self.session() as session:
             yield _repository_type(model)(session=session)
 

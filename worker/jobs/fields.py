@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 from worker.jobs.schema import resolve
 
@@ -71,16 +69,14 @@ def field_of(
     part: dict[str, Any],
     root: dict[str, Any],
     *,
-    annotation: Any = None,
     depth: int = 0,
     **known: Any,
 ) -> Field:
-    """The field for one property of a JSON Schema; `annotation` tells a Decimal, which JSON Schema cannot."""
+    """The field for one property of a JSON Schema."""
     shape, nullable = _without_null(resolve(root, part), root)
-    kind = "decimal" if _is_decimal(annotation) else _kind(shape)
-    known["help"] = (
-        known.get("help") or shape.get("description", "") if kind != "object" else known.get("help", "")
-    )
+    kind = _kind(shape)
+    own_words = "" if kind == "object" else shape.get("description", "")  # an object's tells of its class
+    known["help"] = known.get("help") or own_words
     return Field(
         name=name, kind=kind, nullable=nullable, choices=_choices(shape),
         minimum=shape.get("minimum", shape.get("exclusiveMinimum")),
@@ -106,6 +102,8 @@ def _kind(shape: dict[str, Any]) -> str:
     if "enum" in shape or "const" in shape:
         return "enum"
     kind = BY_FORMAT.get(shape.get("format", "")) if shape.get("type") == "string" else None
+    if any(branch.get("format") == "decimal" for branch in shape.get("anyOf", ())):
+        return "decimal"
     return kind or BY_TYPE.get(str(shape.get("type")), "json")
 
 
@@ -134,9 +132,3 @@ def _inner(shape: dict[str, Any], root: dict[str, Any], depth: int) -> tuple[Fie
 
 def _inner_default(part: dict[str, Any]) -> dict[str, Any]:
     return {"has_default": True, "default": part["default"]} if "default" in part else {}
-
-
-def _is_decimal(annotation: Any) -> bool:
-    if get_origin(annotation) in (Union, UnionType, Annotated):
-        return any(_is_decimal(branch) for branch in get_args(annotation))
-    return annotation is Decimal

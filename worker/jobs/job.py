@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, update_wrapper
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from taskiq import AsyncTaskiqTask
     from taskiq.kicker import AsyncKicker
 
+    from worker.engine import Engine
     from worker.joblogs.models import JobLog
     from worker.jobs.context import JobContext
     from worker.jobs.fields import Field
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Isolation = Literal["thread", "process"]
+
+engine_maker: ContextVar[Callable[[], Engine] | None] = ContextVar("engine_maker", default=None)
+"""How a job in a process of its own gets an engine when it first enqueues; elsewhere it is the one that was started."""
 
 JOB_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 LONGEST_TIMEOUT_S = 31 * 86_400.0
@@ -187,9 +192,7 @@ class JobFunction(Generic[P, R]):
         """
         from taskiq import AsyncTaskiqTask
 
-        from worker.engine import Engine
-
-        engine = Engine.bound()
+        engine = _engine()
         job_id = await engine.enqueue(self.name, self.encode(*args, **kwargs), **self.options)
         return AsyncTaskiqTask(str(job_id), engine.broker.result_backend, self.return_type)
 
@@ -233,9 +236,7 @@ class JobFunction(Generic[P, R]):
         """Taskiq's own kicker, on this process's broker."""
         from taskiq.kicker import AsyncKicker
 
-        from worker.engine import Engine
-
-        return AsyncKicker(self.name, Engine.bound().broker, self.labels, return_type=self.return_type)
+        return AsyncKicker(self.name, _engine().broker, self.labels, return_type=self.return_type)
 
     def __repr__(self) -> str:
         return f"<job {self.name}>"
@@ -414,6 +415,15 @@ class _Checks:
             return checked_schedules(schedules)
         except ValueError as error:
             raise BadJobDefinition(name=self.name, problem=str(error)) from None
+
+
+def _engine() -> Engine:
+    maker = engine_maker.get()
+    if maker is not None:
+        return maker()
+    from worker.engine import Engine
+
+    return Engine.bound()
 
 
 def _plain_name(function: Callable[..., Any]) -> str:

@@ -21,13 +21,14 @@ from typing import (
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypedDict
 
 from worker.errors import BadJobDefinition, Invalid
 from worker.jobs import limits
 from worker.jobs.fields import Field, field_of
-from worker.jobs.schema import ArgsValidator, resolve, unknown_argument
+from worker.jobs.schema import ArgsValidator, resolve, secret_names, unknown_argument
 from worker.jobs.secret import Secret, is_sealed
 
 NOT_GIVEN = inspect.Parameter.empty
@@ -71,12 +72,18 @@ class Parameters:
     def schema(self) -> dict[str, Any]:
         """JSON Schema (2020-12) of the arguments object."""
         try:
-            schema = self._adapter.json_schema(mode="validation")
+            schema = self._adapter.json_schema(mode="validation", schema_generator=_JsonSchema)
         except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
             raise BadJobDefinition(name=self.job_name, problem=_first_line(error)) from error
         schema.setdefault("properties", {})
         schema.pop("title", None)
-        return {"$schema": ARGS_URI, **schema, "additionalProperties": bool(self.rest)}
+        more = self._rest_adapter.json_schema(schema_generator=_JsonSchema) if self._rest_adapter else {}
+        schema.setdefault("$defs", {}).update(more.get("$defs", {}))
+        return {
+            "$schema": ARGS_URI,
+            **schema,
+            "additionalProperties": more.get("additionalProperties", bool(self.rest)),
+        }
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a Python call as JSON, as `.kiq(*args, **kwargs)` gives them."""
@@ -104,6 +111,7 @@ class Parameters:
             return args
         try:
             self._adapter.validate_json(text, strict=True)
+            self._bind_rest(args, strict=True)
         except ValidationError as error:
             raise Invalid(self._problems(args, error)) from None
         return args
@@ -115,13 +123,13 @@ class Parameters:
             Invalid: as `validate`. The conversion is lenient: "3" is a number where a number is wanted.
         """
         try:
-            return dict(self._adapter.validate_json(json.dumps(args)))
+            return {**self._adapter.validate_json(json.dumps(args)), **self._bind_rest(args)}
         except ValidationError as error:
             raise Invalid(self._problems(args, error)) from None
 
-    @property
+    @cached_property
     def secrets(self) -> frozenset[str]:
-        return self._validator.secrets
+        return secret_names(self.schema)
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
@@ -138,6 +146,17 @@ class Parameters:
             raise BadJobDefinition(name=self.job_name, problem=self._culprit(error)) from error
 
     @cached_property
+    def _rest_adapter(self) -> TypeAdapter[dict[str, Any]] | None:
+        return TypeAdapter(dict[str, self.rest[1]]) if self.rest and self.rest[1] is not Any else None  # type: ignore[name-defined]  # the annotation of **rest
+
+    def _bind_rest(self, args: dict[str, Any], strict: bool = False) -> dict[str, Any]:
+        """The arguments that only `**rest` takes, as its annotation says."""
+        if self._rest_adapter is None:
+            return {}
+        rest = {name: value for name, value in args.items() if name not in self.hints}
+        return self._rest_adapter.validate_json(json.dumps(rest), strict=strict)
+
+    @cached_property
     def _validator(self) -> ArgsValidator:
         return ArgsValidator(self.schema)
 
@@ -149,7 +168,6 @@ class Parameters:
         default = self.signature.parameters[name].default
         known = {} if default is NOT_GIVEN else self._default(name, default)
         return field_of(
-            name, part, self.schema, annotation=self.hints[name], required=default is NOT_GIVEN,
             help=self.help.get(name, ""), **known,
         )  # fmt: skip
 
@@ -169,7 +187,7 @@ class Parameters:
         found: dict[str, str] = {}
         for each in error.errors(include_url=False, include_context=False, include_input=True):
             path = ".".join(str(part) for part in each["loc"]) or "args"
-            secret = str(each["loc"][0]) in self._validator.secrets if each["loc"] else False
+            secret = str(each["loc"][0]) in self.secrets if each["loc"] else False
             value = "" if secret else f" (it is {limits.shortened(each['input'])})"
             if each["type"] == "extra_forbidden":
                 found[path] = unknown_argument(self.job_name, self.hints)
@@ -199,6 +217,13 @@ def jsonable(args: Mapping[str, Any]) -> dict[str, Any]:
             except (PydanticSerializationError, ValueError):
                 raise Invalid({name: f"cannot be written as JSON: it is a {type(value).__name__}"}) from error
         raise
+
+
+class _JsonSchema(GenerateJsonSchema):
+    """Names a Decimal, which JSON Schema has no word for."""
+
+    def decimal_schema(self, schema: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "number"}, {"type": "string", "format": "decimal"}]}
 
 
 class _Reading:

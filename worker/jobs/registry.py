@@ -19,6 +19,9 @@ from worker.jobs.job import Job, JobFunction, make_job, with_schedule
 
 log = structlog.get_logger(__name__)
 
+BUILTIN = "worker.jobs.builtin"
+"""Found by every `discover`."""
+
 
 class Registry:
     """Jobs by name. `modules` are the names it was filled from, for the worker's row and for child processes."""
@@ -70,12 +73,12 @@ class Registry:
         """
         _make_importable(Path.cwd())
         planned: list[CronJob] = []
-        for name in modules:
+        for name in (BUILTIN, *modules):
             before = len(self)
             for module in _with_submodules(_import(name)):
                 self._collect(module)
                 planned += _cron_jobs(module)
-            if len(self) == before:
+            if len(self) == before and name not in self.modules:
                 log.warning("no jobs found in this module", module=name)
             self.modules += (name,) if name not in self.modules else ()
         for plan in planned:

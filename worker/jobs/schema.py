@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any
-
-from jsonschema import Draft202012Validator, FormatChecker
-from referencing import Registry
+from typing import TYPE_CHECKING, Any
 
 from worker.errors import Invalid
 from worker.jobs.limits import shortened
 from worker.jobs.secret import is_sealed
+
+if TYPE_CHECKING:
+    from jsonschema import FormatChecker
 
 KINDS = {
     "string": "text",
@@ -27,6 +27,7 @@ FORMATS = {
     "date-time": "a date and time like 2026-11-22T09:30:00Z",
     "time": "a time like 09:30:00",
     "duration": "a duration like PT1H30M or 01:30:00",
+    "decimal": "a decimal number like 12.50",
     "uuid": "a UUID like 0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b",
 }
 
@@ -35,10 +36,11 @@ class ArgsValidator:
     """Checks arguments objects against one schema. Sealed secrets are taken as they are."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
+        from jsonschema import Draft202012Validator
+        from referencing import Registry
+
         self.schema = schema
-        self.secrets = frozenset(
-            name for name, part in schema.get("properties", {}).items() if _is_secret(schema, part)
-        )
+        self.secrets = secret_names(schema)
         # An empty registry: a schema that comes from a table never makes this process fetch anything.
         self._validator = Draft202012Validator(schema, format_checker=_formats(), registry=Registry())
 
@@ -157,6 +159,12 @@ _ALLOWED: dict[str, Callable[[Any], str]] = {
 }
 
 
+def secret_names(schema: dict[str, Any]) -> frozenset[str]:
+    """The arguments that are secrets."""
+    properties = schema.get("properties", {})
+    return frozenset(name for name, part in properties.items() if _is_secret(schema, part))
+
+
 def _is_secret(schema: dict[str, Any], part: dict[str, Any]) -> bool:
     branches = (part, *part.get("anyOf", ()))
     return any(resolve(schema, branch).get("writeOnly") is True for branch in branches)
@@ -176,12 +184,21 @@ def resolve(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 def _formats() -> FormatChecker:
     """The formats as pydantic reads them at the call, so that what is accepted here fits there."""
     from datetime import date, datetime, time, timedelta
+    from decimal import Decimal
     from uuid import UUID
 
+    from jsonschema import FormatChecker
     from pydantic import TypeAdapter
 
     checker = FormatChecker(formats=())
-    kinds = {"date": date, "date-time": datetime, "time": time, "duration": timedelta, "uuid": UUID}
+    kinds = {
+        "date": date,
+        "date-time": datetime,
+        "time": time,
+        "duration": timedelta,
+        "uuid": UUID,
+        "decimal": Decimal,
+    }
     for name, kind in kinds.items():
         checker.checks(name, raises=ValueError)(_reader(TypeAdapter(kind)))
     return checker

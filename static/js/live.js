@@ -1,0 +1,226 @@
+// The page's one socket: says what the page shows, drops what is older, follows new rows, and keeps the badge honest.
+//
+// Elements carry data-live="<name>:<id>" data-rev="…". After each connect and swap, and every five seconds, the page sends
+// these pairs and gets what is newer: first paint, reconnect, overflow and resume are one path. The server sends
+// <hx-partial>s, which htmx swaps, and JSON: {mode}, {newer, count}, {rows, content, …}, {stale}, {topic, message}.
+import { selecting } from "./select.js";
+
+const BEAT_MS = 5000;
+const SILENT_MS = 13_000;
+const CHUNK = 500;
+const FINAL_CODES_SIGNED_OUT = 4401;
+const RECONNECTS = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014]);
+const MOST_ROWS = 200;
+
+let connection = null;
+let registered = "";
+let heardAt = 0;
+let leaving = false;
+
+const open = () => connection?.socket?.readyState === WebSocket.OPEN;
+
+// What the page shows
+
+function shown() {
+  const pairs = new Map();
+  for (const element of document.querySelectorAll("[data-live]")) {
+    const { live, rev = "" } = element.dataset;
+    if (!pairs.has(live) || older(rev, pairs.get(live))) pairs.set(live, rev);
+  }
+  for (const lines of document.querySelectorAll("[data-live-append]")) pairs.set(lines.dataset.liveAppend, lastLine(lines));
+  const list = followed();
+  if (list) pairs.set(list.key, list.first);
+  return [...pairs];
+}
+
+const numeric = (rev) => /^\d+$/.test(rev);
+const older = (rev, than) => numeric(rev) && numeric(than) && BigInt(rev) < BigInt(than);
+const lastLine = (lines) => lines.lastElementChild?.dataset.line ?? "";
+
+/** The open list of jobs, if new rows belong at its top: newest first, first page. */
+function followed() {
+  const list = document.querySelector("[data-view]");
+  if (!list || !("newest" in list.dataset)) return null;
+  const first = list.querySelector('[data-rows] [data-live^="job-row:"]');
+  return { element: list, key: `job-list:${list.dataset.view}`, first: first ? first.dataset.live.slice("job-row:".length) : "" };
+}
+
+// What it says
+
+const send = (message) => { if (open()) connection.socket.send(JSON.stringify(message)); };
+
+function register() {
+  const pairs = shown();
+  registered = keys(pairs);
+  send({ watch: pairs.slice(0, CHUNK) });
+  for (let at = CHUNK; at < pairs.length; at += CHUNK) send({ also: pairs.slice(at, at + CHUNK) });
+}
+
+const keys = (pairs) => pairs.map(([key]) => key).join("\n");
+
+let soon = 0;
+
+function registerSoon() {
+  clearTimeout(soon);
+  soon = setTimeout(() => { if (open() && keys(shown()) !== registered) register(); }, 20);
+}
+
+setInterval(() => {
+  if (!open()) return;
+  if (performance.now() - heardAt > SILENT_MS) connection.socket.close();
+  else register();
+}, BEAT_MS);
+
+// The connection
+
+function badge(state) {
+  const element = document.getElementById("connection");
+  if (element && element.dataset.state !== state) element.dataset.state = state;
+}
+
+document.addEventListener("htmx:ws:after:connection", (event) => {
+  connection = event.detail.connection;
+  heardAt = performance.now();
+  register();
+});
+
+document.addEventListener("htmx:ws:close", (event) => {
+  const { code, reason } = event.detail;
+  if (leaving || reason !== "closed") return;
+  if (code === FINAL_CODES_SIGNED_OUT) {
+    location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
+  } else {
+    badge(RECONNECTS.has(code) ? "waiting" : "ended");
+  }
+});
+
+addEventListener("pagehide", () => { leaving = true; });
+
+// A page taken out of the browser's cache has lost its socket: htmx closed it for good when the page was left.
+addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
+});
+
+// What it hears
+
+document.addEventListener("htmx:ws:before:message:incoming", (event) => {
+  heardAt = performance.now();
+  const { data } = event.detail.message;
+  if (typeof data !== "string" || !data.startsWith("{")) return;
+  const message = JSON.parse(data);
+  if (message.mode) badge(message.mode === "live" ? "live" : "slow");
+  else if ("newer" in message) offer(message);
+  else if ("rows" in message) { if (!mayInsert() || followed()?.key !== message.rows) event.detail.cancelled = true; }
+  else if ("stale" in message) refetch();
+  else if ("topic" in message) document.dispatchEvent(new CustomEvent("desk:message", { detail: message }));
+});
+
+// Older revisions are dropped: an answer over HTTP may be overtaken by the socket, and the other way round.
+document.addEventListener("htmx:before:swap", (event) => {
+  const { tasks } = event.detail;
+  for (let at = tasks.length - 1; at >= 0; at--) if (outdated(tasks[at])) tasks.splice(at, 1);
+});
+
+function outdated({ type, fragment, target }) {
+  if (!fragment?.querySelectorAll || !(target instanceof Element)) return false;
+  if (target.dataset.liveAppend) {
+    dropKnownLines(fragment, target);
+    return !fragment.firstElementChild;
+  }
+  if (target.matches("[data-rows]")) dropKnownRows(fragment, target);
+  const incoming = fragment.firstElementChild;
+  if (type === "partial" && incoming && incoming.dataset.live === target.dataset.live) {
+    return older(incoming.dataset.rev ?? "", target.dataset.rev ?? "");
+  }
+  keepNewer(fragment);
+  return false;
+}
+
+function dropKnownLines(fragment, lines) {
+  const [epoch, seq] = (lastLine(lines) || "0-0").split("-").map(Number);
+  for (const line of fragment.querySelectorAll("[data-line]")) {
+    const [e, s] = line.dataset.line.split("-").map(Number);
+    if (e < epoch || (e === epoch && s <= seq)) line.remove();
+  }
+}
+
+function dropKnownRows(fragment, rows) {
+  for (const row of fragment.querySelectorAll("[data-live]")) {
+    if (rows.querySelector(`[data-live="${CSS.escape(row.dataset.live)}"]`)) row.remove();
+  }
+}
+
+/** In a whole list or page that comes over HTTP, what is already shown newer stays as it is. */
+function keepNewer(fragment) {
+  for (const incoming of fragment.querySelectorAll("[data-live][data-rev]")) {
+    const current = document.querySelector(`[data-live="${CSS.escape(incoming.dataset.live)}"]`);
+    if (current && current.tagName === incoming.tagName && older(incoming.dataset.rev, current.dataset.rev ?? "")) {
+      incoming.replaceWith(current.cloneNode(true));
+    }
+  }
+}
+
+document.addEventListener("htmx:after:swap", () => { follow(); mark(); registerSoon(); });
+
+// New rows
+
+const offered = { key: "", count: 0 };
+
+function offer({ newer, count, more }) {
+  const list = followed();
+  if (!list || list.key !== newer) return;
+  Object.assign(offered, { key: newer, count });
+  if (count && !more && list.first && mayInsert()) send({ rows: { key: newer, after: list.first, limit: 5 } });
+  hint(list, count > 5 || !mayInsert() || !list.first ? count : 0, more);
+}
+
+function hint(list, count, more) {
+  const element = document.getElementById("job-newer");
+  if (!element || (element.hidden && !count)) return;
+  element.hidden = !count;
+  if (!count) { element.replaceChildren(); return; }
+  const link = element.querySelector("a") ?? element.appendChild(document.createElement("a"));
+  link.href = list.element.dataset.newest;
+  const words = `${count}${more ? "+" : ""} new, show`;
+  if (link.textContent !== words) link.textContent = words;
+}
+
+/** Rows may come in by themselves only where nobody reads, points, selects or has scrolled. */
+function mayInsert() {
+  const list = followed();
+  if (!list || !("follow" in list.element.dataset) || scrollY > 0 || selecting() || document.hidden) return false;
+  const rows = list.element.querySelector("[data-rows]");
+  return Boolean(rows) && rows.children.length < MOST_ROWS && !rows.matches(":hover") && !rows.contains(document.activeElement);
+}
+
+// Log lines: the end stays in view while it is in view.
+
+function follow() {
+  for (const lines of document.querySelectorAll("[data-live-append]")) {
+    const atEnd = Number(lines.dataset.uiEnd ?? lines.scrollHeight) - lines.scrollTop - lines.clientHeight < 40;
+    if (atEnd) lines.scrollTop = lines.scrollHeight;
+    lines.dataset.uiEnd = lines.scrollHeight;
+  }
+}
+
+// A row never leaves the list by itself; one that stopped matching the list's status says so.
+
+function mark() {
+  const list = document.querySelector("[data-view][data-status]");
+  if (!list) return;
+  for (const row of list.querySelectorAll("[data-rows] > [data-live]")) {
+    const matches = row.classList.contains(`is-${list.dataset.status}`);
+    if (matches === "uiLeft" in row.dataset) row.toggleAttribute("data-ui-left", !matches);
+  }
+}
+
+// What did not fit into a frame, and what rights have changed, comes over HTTP.
+
+let refetching = 0;
+
+function refetch() {
+  clearTimeout(refetching);
+  refetching = setTimeout(() => {
+    htmx.ajax("GET", location.pathname + location.search, { target: "#main", select: "#main", swap: "outerMorph" });
+  }, 200 + Math.random() * 300);
+}

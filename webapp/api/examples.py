@@ -158,13 +158,14 @@ TOKEN: dict[str, Any] = {
 OPERATION: dict[str, Any] = {
     "operation_id": "019ab1c2-2222-7f00-8a11-2b3c4d5e6f70",
     "action": "retry",
-    "filter": {"status": ["failed"], "job_name": "send_email"},
+    "filter": {"q": "status:failed job:send_email", "ids": []},
     "cutoff": "2026-11-22T09:00:00.000000Z",
     "status": "pending",
     "total": 120,
     "done": 0,
     "refused": 0,
     "refusals": [],
+    "user": "ada",
     "created_at": "2026-11-22T09:00:01.000000Z",
     "ended_at": None,
 }

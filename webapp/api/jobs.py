@@ -28,17 +28,16 @@ from webapp.api.schema import (
     instant,
 )
 from webapp.auth import actor, operator, viewer
-from webapp.queries import search
 from webapp.queries.job_logs import list_jobs, one_job
 from webapp.queries.one_job import attempts_of, log_lines
 from webapp.queries.results import short_results
-from webapp.queries.search import JobFilter
 from webapp.queries.views import JobView
 from worker.db.base import utc_now
 from worker.db.session import Database
 from worker.errors import Invalid, NotFound
-from worker.joblogs import actions
+from worker.joblogs import actions, search
 from worker.joblogs.idempotency import claim_key, settle_key
+from worker.joblogs.search import JobFilter
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -219,7 +218,7 @@ async def whole_job(request: AnyRequest, job_id: UUID, *, duplicate: bool = Fals
     """The job as it stands now, alone and with its attempts. Raises NotFound."""
     async with database(request).read() as connection:
         view = await _existing(connection, job_id)
-        attempts = [Attempt.of(attempt) for attempt in await attempts_of(connection, view)]
+        attempts = [Attempt.of(attempt) for attempt in reversed(await attempts_of(connection, view))]
     return Job.of(view, attempts=attempts, duplicate=duplicate or UNSET)
 
 

@@ -81,7 +81,7 @@ def _query_parameters(kind: type[msgspec.Struct] | None) -> list[Parameter]:
             description=schema.get("description"),
             required=name in described.get("required", ()),
             style="form" if schema.get("type") == "array" else None,
-            explode=schema.get("type") == "array" or None,  # type: ignore[arg-type]  # None leaves it out
+            explode=schema.get("type") == "array" or None,
         )
         for name, schema in described["properties"].items()
     ]

@@ -78,7 +78,7 @@ class Attempt(Struct):
             worker=view.worker,
             started_at=instant(view.started_at),
             ended_at=instant(view.ended_at),
-            duration_seconds=view.duration_seconds,
+            duration_seconds=view.run_seconds,
             error=view.error,
             traceback=view.traceback,
             retry_at=instant(view.retry_at),

@@ -88,6 +88,13 @@ def read(
             if field.required and name not in wrong:
                 wrong[name] = f"is missing; it must be {_allowed(field)}"
             continue
+        inner = _struct(field)
+        if inner is not None and isinstance(given[name], dict):
+            try:
+                values[field.name] = read(inner, given[name], strict=strict)
+            except Invalid as error:
+                wrong |= {f"{name}.{part}": problem for part, problem in error.problems.items()}
+            continue
         try:
             values[field.name] = msgspec.convert(given[name], field.type, strict=strict)
         except msgspec.ValidationError:
@@ -109,6 +116,12 @@ def _allowed(field: FieldInfo) -> str:
         if isinstance(note, msgspec.Meta) and note.description:
             return note.description
     return str(field.type)
+
+
+def _struct(field: FieldInfo) -> type[msgspec.Struct] | None:
+    """The Struct that the field holds, whose own fields are named one by one."""
+    inner = get_args(field.type)[0] if get_args(field.type) else field.type
+    return inner if isinstance(inner, type) and issubclass(inner, msgspec.Struct) else None
 
 
 def _is_list(field: FieldInfo) -> bool:

@@ -65,7 +65,7 @@ async def list_workers(request: AnyRequest) -> WorkerStates:
     """Newest first."""
     asked = strict.query(request, WorkerQuery)
     lease = timedelta(seconds=request.app.state.engine.settings.lease_s)
-    shown = Worker.ended_at.is_(None)
+    shown: sa.ColumnElement[bool] = Worker.ended_at.is_(None)
     if asked.ended:
         shown = sa.or_(shown, Worker.ended_at > utc_now() - KEPT_FOR)
     workers = sa.select(Worker.__table__).where(shown).order_by(Worker.id.desc()).limit(1000)

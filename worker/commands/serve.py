@@ -1,0 +1,47 @@
+"""`m dev`, `m web` and `m worker`: the processes of a desk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from worker.commands.setting import read_settings
+
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="The port of the web page. [M_PORT]")]
+Host = Annotated[str | None, typer.Option(help="The address it listens on. [M_HOST]")]
+Jobs = Annotated[
+    str | None, typer.Option(help="Modules that define jobs: myapp.jobs,other.jobs. [M_JOB_MODULES]")
+]
+
+
+def dev(
+    port: Port = None,
+    host: Host = None,
+    jobs: Jobs = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="No broker, no worker: the web process runs the jobs.")
+    ] = False,
+    reload: Annotated[bool, typer.Option("--reload", help="Start again when a file changes.")] = False,
+) -> None:
+    """Runs the whole desk on this machine: nats-server, migrations, web and worker."""
+    settings = read_settings(M_HOST=host, M_PORT=port, M_JOB_MODULES=jobs)
+    from worker.process.dev import run_dev
+
+    raise typer.Exit(run_dev(settings, settings.port, settings.job_modules, memory=memory, reload=reload))
+
+
+def web(port: Port = None, host: Host = None, jobs: Jobs = None) -> None:
+    """Serves the page and the API. Without a broker URL it runs jobs as well."""
+    read_settings(M_HOST=host, M_PORT=port, M_JOB_MODULES=jobs)
+    command = [sys.executable, "-m", "webapp"]
+    if os.name == "nt":
+        raise typer.Exit(subprocess.call(command))
+    os.execv(sys.executable, command)  # noqa: S606 # the same process goes on as the web process
+
+
+def worker() -> None:
+    """Runs jobs."""

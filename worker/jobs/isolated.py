@@ -208,7 +208,7 @@ def _kind(error: BaseException, job: Job | None) -> dict[str, Any]:
         return {"kind": "retry", "after_s": error.after_s}
     if type(error).__name__ == "Unstorable":
         return {"kind": "unstorable"}
-    hopeless = (Discard, *(job.retry.discard_on if job else ()))
+    hopeless: tuple[type[BaseException], ...] = (Discard, *(job.retry.discard_on if job else ()))
     return {"kind": "discard" if isinstance(error, hopeless) else "error"}
 
 

@@ -168,6 +168,7 @@ class Parameters:
         default = self.signature.parameters[name].default
         known = {} if default is NOT_GIVEN else self._default(name, default)
         return field_of(
+            name, part, self.schema, required=default is NOT_GIVEN,
             help=self.help.get(name, ""), **known,
         )  # fmt: skip
 

@@ -147,10 +147,11 @@ class Redactor:
         return self._pattern.sub(MASK, text) if self._pattern else text
 
     def value(self, value: V) -> V:
-        """A copy of a JSON value with the secrets replaced in its texts, keys and numbers."""
+        """A copy of a value as JSON with the secrets replaced in its texts, keys and numbers."""
         return self._deep(value) if self._pattern else value
 
     def _deep(self, value: Any) -> Any:
+        value = _as_json(value)
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
@@ -159,6 +160,18 @@ class Redactor:
             return [self._deep(child) for child in value]
         if isinstance(value, int | float) and not isinstance(value, bool):
             return MASK if self.text(str(value)) != str(value) else value
+        return value
+
+
+def _as_json(value: Any) -> Any:
+    """What a dataclass, a model or a set becomes when it is stored; what cannot be stored is left for others to refuse."""
+    if value is None or isinstance(value, str | int | float | dict | list | tuple):
+        return value
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    try:
+        return to_jsonable_python(value)
+    except (PydanticSerializationError, ValueError):
         return value
 
 

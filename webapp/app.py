@@ -15,7 +15,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.plugins.htmx import HTMXRequest
 
 from webapp import health, metrics, render, static
-from webapp.api import catalogue, jobs, queues, stream, tokens, workers
+from webapp.api import bulk, catalogue, jobs, queues, stream, tokens, workers
 from webapp.auth import Authenticator, door
 from webapp.errors import respond
 from webapp.navigation import NavigationCounters
@@ -35,6 +35,7 @@ API: Final = Router(
     "/api/v1",
     route_handlers=[
         *jobs.routes,
+        *bulk.routes,
         *catalogue.routes,
         *queues.routes,
         *workers.routes,

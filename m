@@ -213,6 +213,7 @@ def version_of(python):
 
 def install_environment():
     environment = dict(os.environ, UV_SYSTEM_CERTS="true", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_REQUIRE_VIRTUALENV="0", PIP_USER="0")
+    environment["PIP_ROOT_USER_ACTION"] = "ignore"
     environment.pop("VIRTUAL_ENV", None)
     environment.pop("PYTHONPATH", None)
     environment.pop("PYTHONHOME", None)
@@ -223,12 +224,11 @@ def install_environment():
 
 
 def can_make(path):
-    while not os.path.exists(path):
-        parent = os.path.dirname(path)
-        if parent == path:
-            return False
-        path = parent
-    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(path, os.W_OK | os.X_OK)
 
 
 def find_uv(environment):
@@ -238,7 +238,7 @@ def find_uv(environment):
             return candidate
     installer = find_pip(environment)
     if installer:
-        target = ["--no-deps", "--require-hashes", "--upgrade", "--target", os.path.join(TOOLS, "uv")]
+        target = ["--no-cache-dir", "--no-deps", "--require-hashes", "--upgrade", "--target", os.path.join(TOOLS, "uv")]
         subprocess.call(installer + ["install", "--quiet"] + target + ["-r", os.path.join(ROOT, "requirements-uv.lock")], env=environment)
     return own_uv() if runs(own_uv()) else None
 
@@ -248,20 +248,21 @@ def own_uv():
 
 
 def find_pip(environment):
-    """pip of this Python; where a distribution ships Python without pip, the one of a throw-away virtual environment."""
-    if succeeds([sys.executable, "-m", "pip", "--version"]):
-        return [sys.executable, "-m", "pip"]
+    """pip of the newest fitting Python; where a distribution ships none, the one of a throw-away virtual environment."""
+    python = find_python() or sys.executable
+    if succeeds([python, "-m", "pip", "--version"]):
+        return [python, "-m", "pip"]
     folder = os.path.join(TOOLS, "pip")
-    python = os.path.join(folder, "Scripts" if WINDOWS else "bin", "python")
-    if not succeeds([sys.executable, "-m", "venv", "--clear", folder]) and shutil.which("apt-get") and is_root():
+    if not succeeds([python, "-m", "venv", "--clear", folder]) and shutil.which("apt-get") and is_root():
         say("installing python3-venv")
         quiet = dict(environment, DEBIAN_FRONTEND="noninteractive")
         subprocess.call(["apt-get", "update", "-qq"], env=quiet, stdout=subprocess.DEVNULL)
         subprocess.call(["apt-get", "install", "-qq", "-y", "--no-install-recommends", "python3-venv"], env=quiet, stdout=subprocess.DEVNULL)
-        succeeds([sys.executable, "-m", "venv", "--clear", folder])
-    if not succeeds([python, "-m", "pip", "--version"]):
+        succeeds([python, "-m", "venv", "--clear", folder])
+    pip = [os.path.join(folder, "Scripts" if WINDOWS else "bin", "python"), "-m", "pip"]
+    if not succeeds(pip + ["--version"]):
         stop("this Python has neither pip nor venv; install one (Debian, Ubuntu: apt install python3-venv) or uv, and run this again.")
-    return [python, "-m", "pip"]
+    return pip
 
 
 def is_root():

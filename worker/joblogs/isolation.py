@@ -9,7 +9,10 @@ import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from worker.db.session import Doorbell, Pending
+from worker.joblogs.storable import Unstorable
 from worker.jobs.job import Job
 from worker.jobs.secret import NOTHING_SECRET, Redactor
 
@@ -39,7 +42,7 @@ async def run_in_process(
 
     The child reads one JSON line (see `_order`) and answers JSON lines on its standard output, which it takes away
     from the job's own prints: `{"progress": [value, note]}`, `{"log": [level, message, logger]}`, and in the end
-    `{"result": value}` or `{"error": text, "traceback": text, "kind": "error" | "retry" | "discard", "after_s": s}`.
+    `{"result": value}` or `{"error": text, "traceback": text, "kind": "error" | "retry" | "discard" | "unstorable", "after_s": s}`.
 
     Raises:
         RemoteError: the job raised. ProcessDied: the process ended without a last word.
@@ -51,7 +54,7 @@ async def run_in_process(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=LINE_LIMIT,
-        env={**os.environ, "M_PARENT_PID": str(os.getpid())},
+        env=_environment(hold),
     )
     hold.on_ask(lambda: _kill(process))
     try:
@@ -63,6 +66,14 @@ async def run_in_process(
     finally:
         _kill(process)
         await asyncio.shield(process.wait())
+
+
+def _environment(hold: Hold) -> dict[str, str]:
+    """This process's own, with the settings that the child's database and secrets must share with it."""
+    settings = hold.engine.settings
+    shared = {"DATABASE_URL": settings.database_url, "M_SECRET_KEY": settings.secret_key, "M_HOME": str(settings.home)}
+    files = {f"{name}_FILE" for name in shared}
+    return {name: value for name, value in os.environ.items() if name not in files} | shared
 
 
 def _order(hold: Hold, job: Job, args: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +115,10 @@ async def _listen(hold: Hold, process: asyncio.subprocess.Process, redactor: Red
         elif "log" in message:
             level, text, logger = message["log"]
             hold.line(level, redactor.text(text), logger)
+        elif "committed" in message:
+            await _announce(hold, message["committed"])
+        elif message.get("kind") == "unstorable":
+            raise Unstorable(message["error"])
         elif "error" in message:
             raise RemoteError(
                 message.get("kind", "error"),
@@ -114,6 +129,15 @@ async def _listen(hold: Hold, process: asyncio.subprocess.Process, redactor: Red
         else:
             return message["result"]
     raise ProcessDied(f"its process {_how_it_ended(await process.wait())} before the job had ended")
+
+
+async def _announce(hold: Hold, said: dict[str, Any]) -> None:
+    """What the child committed is told by this process, which has the connections for it."""
+    listener = hold.engine.database.on_commit
+    if listener is not None:
+        rings = [Doorbell(UUID(job_id), queue, priority) for job_id, queue, priority in said["rings"]]
+        changes = {(kind, key): rev for kind, key, rev in said["changes"]}
+        await listener(Pending(rings=rings, changes=changes, outbox_ids=[UUID(one) for one in said["outbox"]]))
 
 
 def _how_it_ended(code: int) -> str:

@@ -18,6 +18,8 @@ from webapp import health, metrics, render, static
 from webapp.api import bulk, catalogue, jobs, queues, stream, tokens, workers
 from webapp.auth import Authenticator, door
 from webapp.errors import respond
+from webapp.live import socket_route
+from webapp.live.service import Live
 from webapp.navigation import NavigationCounters
 from webapp.pages import accounts, audit, settings
 from webapp.paths import folder
@@ -45,7 +47,7 @@ API: Final = Router(
     include_in_schema=True,
 )
 
-MACHINERY: Final = [*health.routes, *metrics.routes, *static.routes]
+MACHINERY: Final = [*health.routes, *metrics.routes, *static.routes, *socket_route.routes]
 
 OPENAPI: Final = OpenAPIConfig(
     title="M Desk",
@@ -63,6 +65,7 @@ def create_app(engine: Engine) -> Litestar:
     files = StaticFiles(folder("static"))
     rules = Rules(engine.settings)
     authenticator = Authenticator(engine.database)
+    jinja = render.make_environment(files)
     app = Litestar(
         route_handlers=[*PAGES, API, *MACHINERY],
         guards=[door],
@@ -83,7 +86,8 @@ def create_app(engine: Engine) -> Litestar:
                 "rules": rules,
                 "authenticator": authenticator,
                 "static": files,
-                "jinja": render.make_environment(files),
+                "jinja": jinja,
+                "live": Live.of(engine, authenticator, jinja),
                 "counters": NavigationCounters(engine.database, engine.settings.alert_backlog_age_s),
             }
         ),
@@ -98,9 +102,12 @@ async def running(app: Litestar) -> AsyncIterator[None]:
     engine: Engine = app.state.engine
     async with engine:
         forget = engine.socket.subscribe(app.state.authenticator.hear)
+        live: Live = app.state.live
+        await live.start()
         try:
             yield
         finally:
+            await live.stop()
             forget()
 
 

@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from webapp.live.sources import Context, Ids
+from webapp.live.lines import LogLines
+from webapp.live.lists import NewJobs
+from webapp.live.sources import Context, Fragment, FragmentSource, Ids, Load, Render, Source
+from webapp.queries.counters import counters
 from webapp.queries.job_logs import load_jobs, load_whole_jobs
+from worker.engine import Engine
 from worker.joblogs.models import JobLog
 
 EVERY_SECOND: Final = 1.0
+
+
+def sources(render: Render, engine: Engine) -> list[Source]:
+    """All that pages can watch."""
+    found: list[Source] = [FragmentSource(fragment, render) for fragment in fragments(engine)]
+    return [*found, LogLines(render), NewJobs()]
+
+
+def fragments(engine: Engine) -> list[Fragment]:
+    late_after_s = engine.settings.alert_backlog_age_s
+    return [
+        Fragment("job-row", "job_logs/_row.html", job_rows, revs=job_revs),
+        Fragment(
+            "counters", "shell/_counters.html", _counters(late_after_s), whole=True, every_s=EVERY_SECOND
+        ),
+    ]
 
 
 async def job_revs(connection: AsyncConnection, ids: Ids) -> Mapping[str, str]:
@@ -30,6 +51,15 @@ async def job_revs(connection: AsyncConnection, ids: Ids) -> Mapping[str, str]:
 async def job_rows(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
     jobs = await load_jobs(connection, uuids(ids))
     return {str(of): {"job": job, "rev": job.rev} for of, job in jobs.items()}
+
+
+def _counters(late_after_s: float) -> Load:
+    async def load(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+        found = await counters(connection, late_after_s)
+        rev = digest((found.failed, found.running, found.late))
+        return {"all": {"counters": {**asdict(found), "rev": rev}, "rev": rev}}
+
+    return load
 
 
 async def whole_jobs(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:

@@ -17,10 +17,10 @@ from webapp.live.messages import RowsWanted
 from webapp.live.sources import Ids, Render, Revs, rights
 from webapp.live.waiting import Piece
 from webapp.live.watch import Key, Watch
-from webapp.queries import search
-from worker.joblogs.conditions import conditions
 from webapp.queries.job_logs import LATE_AFTER_S, load_jobs
 from worker.db.base import utc_now
+from worker.joblogs import search
+from worker.joblogs.conditions import conditions
 from worker.joblogs.models import JobLog
 
 CAP = 100
@@ -49,13 +49,13 @@ class NewJobs:
         """One query for all pages with this search, however different their first rows are."""
         pages: dict[UUID, list[LiveSocket]] = defaultdict(list)
         for live, first in watch.watchers(key):
-            if (place := _uuid(first)) is not None:
-                pages[place].append(live)
+            if (above := _uuid(first)) is not None:
+                pages[above].append(live)
         if not pages:
             return
         newest = await newer(connection, key.id, min(pages), CAP + 1)
-        for first, sockets in pages.items():
-            count = sum(1 for one in newest if one > first)
+        for place, sockets in pages.items():
+            count = sum(1 for one in newest if one > place)
             said = {"newer": str(key), "count": min(count, CAP), "more": count > CAP}
             for live in sockets:
                 live.tell(said, key=("newer", key))

@@ -11,17 +11,20 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
+from jinja2 import Environment
 
 from webapp.auth import Authenticator, CurrentUser
+from webapp.live import fragments
 from webapp.live.connection_manager import ConnectionManager
 from webapp.live.feed import Feed
 from webapp.live.hub import ABUSE, Hub, LiveSocket, Socket
 from webapp.live.lists import rows
 from webapp.live.messages import MAX_KEYS, BadMessage, PageMessage, RowsWanted, keys_of, parse
-from webapp.live.sources import Render, Source
+from webapp.live.sources import Context, Render, Source
 from webapp.live.stream import Stream
 from webapp.live.watch import Watch
 from worker.db.session import Database
+from worker.engine import Engine
 from worker.live.port import CHANGES, RESYNC, REVOKED, Message, SocketProtocol
 
 log = structlog.get_logger(__name__)
@@ -60,6 +63,16 @@ class Live:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._review_now = asyncio.Event()
         self._mode = ""
+
+    @classmethod
+    def of(cls, engine: Engine, authenticator: Authenticator, jinja: Environment) -> Live:
+        """The live side of the desk as it is: all its fragments, its templates."""
+
+        def render(template: str, context: Context) -> str:
+            return jinja.get_template(template).render(context)
+
+        watched = fragments.sources(render, engine)
+        return cls(engine.database, engine.socket, authenticator, render, watched)
 
     async def start(self) -> None:
         self._unsubscribe = self.socket.subscribe(self._heard)

@@ -75,6 +75,14 @@ def respond(request: AnyRequest, error: Exception) -> Response[Any]:
     problem = _problem(error)
     if problem.status >= 500:
         _log(request, error, problem)
+    try:
+        return _in_the_callers_form(request, problem)
+    except Exception:
+        log.exception("the error page failed", error_id=peer(request).request_id)
+        return Response(problem.title, status_code=problem.status, media_type="text/plain; charset=utf-8")
+
+
+def _in_the_callers_form(request: AnyRequest, problem: Problem) -> Response[Any]:
     if is_api(request.url.path) or request.url.path.startswith(("/schema", "/healthz", "/readyz")):
         return _as_json(request, problem)
     if problem.status == 401:

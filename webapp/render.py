@@ -65,8 +65,8 @@ def page(
 ) -> Response[str]:
     """A whole page. `nav` names the section it belongs to; `context` is what the template says it needs."""
     flashes = _take_flash(request)
-    html = _render(request, template, **_shell(request, title, nav, flashes), **context)
-    response = Response(html, status_code=status, media_type="text/html; charset=utf-8")
+    html = _render(request, template, title=title, **_shell(request, title, nav, flashes), **context)
+    response = Response(html, status_code=status, media_type="text/html")
     if visit := request.scope["state"].get("new_visit"):
         put_cookie(request, response, VISIT, visit)
     if flashes:
@@ -96,7 +96,7 @@ def fragment(
         html += f'<hx-partial hx-target="#flash" hx-swap="innerHTML">{said}</hx-partial>'
     wanted = {"HX-Push-Url": push_url, "HX-Retarget": retarget, "HX-Reswap": reswap}
     headers = {name: value for name, value in wanted.items() if value is not None}
-    return Response(html, status_code=status, media_type="text/html; charset=utf-8", headers=headers)
+    return Response(html, status_code=status, media_type="text/html", headers=headers)
 
 
 def redirect(
@@ -105,7 +105,8 @@ def redirect(
     """After an action: to a page of ours, which then shows `flash`."""
     response = go(request, url)
     if flash is not None:
-        text = base64.urlsafe_b64encode(msgspec.json.encode(asdict(_flash(flash, kind, undo_url)))).decode()
+        said = msgspec.json.encode(asdict(_flash(flash, kind, undo_url)))
+        text = base64.urlsafe_b64encode(said).decode().rstrip("=")
         value = f"{text}.{sign(_settings(request).secret_key, FLASH, text)}"
         put_cookie(request, response, FLASH, value, max_age_s=60)
     return response
@@ -213,6 +214,6 @@ def _take_flash(request: AnyRequest) -> list[Flash]:
     if not text or not signed_by_us(_settings(request).secret_key, FLASH, text, signature):
         return []
     try:
-        return [msgspec.json.decode(base64.urlsafe_b64decode(text), type=Flash)]
+        return [msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Flash)]
     except (msgspec.DecodeError, binascii.Error):
         return []

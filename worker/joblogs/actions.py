@@ -116,20 +116,27 @@ async def cancel(session: AsyncSession, job_id: UUID, *, actor: Actor) -> Litera
         TooLate: it has ended.
     """
     job = await locked(session, job_id)
-    if not states.can_cancel(job.status):
-        raise TooLate(job_id=job.id, status=job.status)
     before = job.status
-    now = utc_now()
-    if job.status == "running":
-        await _ask_to_stop(session, job, now)
-    else:
-        session.add(_attempt(job, "cancelled", now))
-        job.status, job.completed_at, job.reason = "cancelled", now, "cancelled"
-        await _moved(session, job, before, actor)
+    answer = await cancel_locked(session, job, actor)
     await audit(
         session, actor, "job.cancel", "job", job.id, before={"status": before}, after={"status": job.status}
     )
-    return "requested" if before == "running" else "done"
+    return answer
+
+
+async def cancel_locked(session: AsyncSession, job: JobLog, actor: Actor) -> Literal["done", "requested"]:
+    """`cancel` on a row that is locked, without an audit entry of its own."""
+    if not states.can_cancel(job.status):
+        raise TooLate(job_id=job.id, status=job.status)
+    now = utc_now()
+    if job.status == "running":
+        await _ask_to_stop(session, job, now)
+        return "requested"
+    before = job.status
+    session.add(_attempt(job, "cancelled", now))
+    job.status, job.completed_at, job.reason = "cancelled", now, "cancelled"
+    await _moved(session, job, before, actor)
+    return "done"
 
 
 async def retry(session: AsyncSession, job_id: UUID, *, actor: Actor, epoch: int | None = None) -> JobLog:
@@ -144,30 +151,31 @@ async def retry(session: AsyncSession, job_id: UUID, *, actor: Actor, epoch: int
     job = await locked(session, job_id)
     if epoch is not None and job.epoch > epoch and job.status in LIVE:
         return job
-    if not states.can_retry(job.status):
-        raise NotAllowedNow(job_id=job.id, status=job.status, wish="retried")
-    await _refuse_held_key(session, job)
     before = job.status
-    now = utc_now()
-    for name in ("reason", "result", "error", "traceback", "error_fingerprint", "started_at", "completed_at",
-                 "worker_id", "progress", "progress_note", "cancel_requested_at", "resolved_at"):  # fmt: skip
-        setattr(job, name, None)
-    job.status, job.epoch, job.attempt, job.lost_count, job.lane, job.run_at = (
-        "queued",
-        job.epoch + 1,
-        0,
-        0,
-        "normal",
-        now,
-    )
-    try:
-        await _moved(session, job, before, actor)
-    except IntegrityError as error:
-        raise KeyHeld(unique_key=job.unique_key, holder="another one") from error
+    await retry_locked(session, job, actor)
     await audit(
         session, actor, "job.retry", "job", job.id, before={"status": before}, after={"status": "queued"}
     )
     return job
+
+
+async def retry_locked(session: AsyncSession, job: JobLog, actor: Actor) -> None:
+    """`retry` on a row that is locked, without an audit entry of its own."""
+    if not states.can_retry(job.status):
+        raise NotAllowedNow(job_id=job.id, status=job.status, wish="retried")
+    await _refuse_held_key(session, job)
+    before = job.status
+    for name in (
+        "reason", "result", "error", "traceback", "error_fingerprint", "started_at", "completed_at", "worker_id",
+        "progress", "progress_note", "cancel_requested_at", "resolved_at",
+    ):  # fmt: skip
+        setattr(job, name, None)
+    job.status, job.lane, job.run_at = "queued", "normal", utc_now()
+    job.epoch, job.attempt, job.lost_count = job.epoch + 1, 0, 0
+    try:
+        await _moved(session, job, before, actor)
+    except IntegrityError as error:
+        raise KeyHeld(unique_key=job.unique_key, holder="another one") from error
 
 
 async def rerun(
@@ -238,6 +246,13 @@ async def delete(session: AsyncSession, job_id: UUID, *, actor: Actor) -> JobLog
         NotFound; NotAllowedNow: it has not ended.
     """
     job = await locked(session, job_id)
+    await delete_locked(session, job, actor)
+    await audit(session, actor, "job.delete", "job", job.id, before={"status": job.status})
+    return job
+
+
+async def delete_locked(session: AsyncSession, job: JobLog, actor: Actor) -> None:
+    """`delete` on a row that is locked, without an audit entry of its own."""
     if not states.can_delete(job.status):
         raise NotAllowedNow(job_id=job.id, status=job.status, wish="deleted")
     job.deleted_at, job.rev = utc_now(), job.rev + 1
@@ -245,8 +260,14 @@ async def delete(session: AsyncSession, job_id: UUID, *, actor: Actor) -> JobLog
     count(session, {(job.job_name, job.queue, job.status): -1})
     emit(session, "job.deleted", event_data(job), actor.name)
     changed(session, "job", job.id, job.rev)
-    await audit(session, actor, "job.delete", "job", job.id, before={"status": job.status})
-    return job
+
+
+async def resolve_locked(session: AsyncSession, job: JobLog, actor: Actor) -> None:
+    """Marks a failure as dealt with, on a row that is locked, without an audit entry of its own."""
+    if job.status != "failed" or job.resolved_at is not None:
+        raise NotAllowedNow(job_id=job.id, status=job.status, wish="resolved")
+    job.resolved_at = utc_now()
+    await _moved(session, job, job.status, actor)
 
 
 async def restore(session: AsyncSession, job_id: UUID, *, actor: Actor) -> JobLog:

@@ -12,8 +12,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from worker.joblogs.search import JobFilter
 from worker.joblogs.models import JobLog
+from worker.joblogs.search import JobFilter
 from worker.process.models import Worker
 
 Condition = sa.ColumnElement[bool]

@@ -137,7 +137,9 @@ async def _announce(hold: Hold, said: dict[str, Any]) -> None:
     if listener is not None:
         rings = [Doorbell(UUID(job_id), queue, priority) for job_id, queue, priority in said["rings"]]
         changes = {(kind, key): rev for kind, key, rev in said["changes"]}
-        await listener(Pending(rings=rings, changes=changes, outbox_ids=[UUID(one) for one in said["outbox"]]))
+        signals = [(UUID(worker_id), message) for worker_id, message in said["signals"]]
+        outbox = [UUID(row_id) for row_id in said["outbox"]]
+        await listener(Pending(rings=rings, changes=changes, signals=signals, outbox_ids=outbox))
 
 
 def _how_it_ended(code: int) -> str:

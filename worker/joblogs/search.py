@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 STATUSES = ("scheduled", "queued", "running", "retrying", "success", "failed", "cancelled", "late")
@@ -106,7 +107,9 @@ def from_tokens(tokens: Iterable[Token], now: datetime, typed: str = "") -> JobF
         else:
             found = replace(found, tokens=(*found.tokens, token))
     if found.after and found.before and found.after >= found.before:
-        problem = f"after:{found.after:%Y-%m-%dT%H:%M} is not earlier than before:{found.before:%Y-%m-%dT%H:%M}"
+        problem = (
+            f"after:{found.after:%Y-%m-%dT%H:%M} is not earlier than before:{found.before:%Y-%m-%dT%H:%M}"
+        )
         found = replace(found, problems=(*found.problems, problem))
     return found
 
@@ -161,12 +164,15 @@ def _take(found: JobFilter, token: Token, now: datetime) -> JobFilter:
 def _any(field_name: str) -> Callable[[JobFilter, str, datetime], JobFilter]:
     def take(found: JobFilter, value: str, _now: datetime) -> JobFilter:
         values = tuple(part for part in value.split(",") if part)
-        return replace(found, **{field_name: (*getattr(found, field_name), *values)})
+        more: dict[str, Any] = {field_name: (*getattr(found, field_name), *values)}
+        return replace(found, **more)
 
     return take
 
 
-def _of(field_name: str, word: str, allowed: tuple[str, ...]) -> Callable[[JobFilter, str, datetime], JobFilter]:
+def _of(
+    field_name: str, word: str, allowed: tuple[str, ...]
+) -> Callable[[JobFilter, str, datetime], JobFilter]:
     def take(found: JobFilter, value: str, now: datetime) -> JobFilter:
         for part in value.lower().split(","):
             if part not in allowed:

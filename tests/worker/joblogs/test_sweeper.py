@@ -1,0 +1,151 @@
+"""What has come due is queued, what has died is taken back, and nobody living is robbed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.worker.joblogs.conftest import ADA, Bench
+from worker.db.base import new_id, utc_now
+from worker.joblogs import actions, maintenance
+from worker.joblogs.models import JobLog
+from worker.joblogs.recorder import Outcome
+from worker.joblogs.sweeper import (
+    Observations,
+    fail_unknown,
+    promote_due,
+    rescue_lost,
+    rescue_orphans,
+    rescue_worker,
+)
+from worker.process.models import Worker
+from worker.settings import Settings
+
+
+async def set_column(bench: Bench, job_id: object, **values: object) -> None:
+    async with bench.database.transaction() as session:
+        await session.execute(sa.update(JobLog).where(JobLog.id == job_id).values(**values))
+
+
+async def test_due_jobs_are_queued_and_rung_and_others_wait(bench: Bench) -> None:
+    due = await bench.enqueue(run_at=utc_now() + timedelta(hours=1))
+    later = await bench.enqueue(run_at=utc_now() + timedelta(hours=1))
+    await set_column(bench, due.id, run_at=utc_now() - timedelta(seconds=1))
+    assert await promote_due(bench.database) == 1
+    await bench.database.settle()
+    assert [bell.job_id for bell in bench.told[-1].rings] == [due.id]
+    assert ((await bench.row(due.id)).status, (await bench.row(later.id)).status) == ("queued", "scheduled")
+
+
+async def test_a_dead_workers_jobs_are_queued_again_unburnt_under_a_new_epoch(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    assert await rescue_worker(bench.database, recorder.worker_id, "killed") == 1
+    assert await rescue_worker(bench.database, recorder.worker_id, "killed") == 0
+    row = await bench.row(claimed.id)
+    assert (row.status, row.epoch, row.attempt, row.lost_count, row.lane) == ("queued", 2, 0, 1, "rescue")
+    await bench.database.settle()
+    assert any(bell.rescue for told in bench.told for bell in told.rings)
+    assert [a.outcome for a in await bench.attempts(claimed.id)] == ["lost"]
+    assert (await bench.events())[-2:] == ["job.lost", "job.queued"]
+
+
+async def test_a_lost_job_that_was_asked_to_stop_is_cancelled(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    async with bench.database.transaction() as session:
+        await actions.cancel(session, claimed.id, actor=ADA)
+    await rescue_worker(bench.database, recorder.worker_id, "killed")
+    assert (await bench.row(claimed.id)).status == "cancelled"
+
+
+async def test_a_finish_between_the_look_and_the_rescue_wins(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    await recorder.finish(Outcome(claimed, "success"))
+    assert await rescue_worker(bench.database, recorder.worker_id, "killed") == 0
+    assert (await bench.row(claimed.id)).status == "success"
+
+
+async def test_running_rows_of_a_worker_that_is_gone_are_orphans(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    assert await rescue_orphans(bench.database) == 0
+    async with bench.database.transaction() as session:
+        await session.execute(sa.delete(Worker).where(Worker.id == recorder.worker_id))
+    assert await rescue_orphans(bench.database) == 1
+    assert (await bench.row(claimed.id)).status == "queued"
+
+
+async def test_a_beat_that_stands_still_for_the_lease_is_a_death(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    observations = Observations(lease_s=15)
+    for now in range(15):
+        assert await rescue_lost(bench.database, observations, float(now)) == 0
+    assert await rescue_lost(bench.database, observations, 15.0) == 1
+    assert (await bench.row(claimed.id)).lane == "rescue"
+
+
+async def test_jobs_that_nobody_knew_for_an_hour_fail_and_newer_ones_wait(bench: Bench) -> None:
+    old, new = await bench.enqueue("mail"), await bench.enqueue("mail")
+    await set_column(bench, old.id, run_at=utc_now() - timedelta(hours=2))
+    assert await fail_unknown(bench.database) == 1
+    row = await bench.row(old.id)
+    assert (row.status, row.reason) == ("failed", "unknown_job")
+    assert "'mail'" in (row.error or "")
+    assert (await bench.row(new.id)).status == "queued"
+
+
+async def test_a_known_job_waits_however_long(bench: Bench) -> None:
+    await bench.recorder(names=("mail",))
+    old = await bench.enqueue("mail")
+    await set_column(bench, old.id, run_at=utc_now() - timedelta(hours=9))
+    assert await fail_unknown(bench.database) == 0
+
+
+async def test_retention_purges_old_ends_and_leaves_live_jobs(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    ended, live = await bench.running(recorder), await bench.enqueue()
+    await recorder.finish(Outcome(ended, "failed", error="x"))
+    for job_id in (ended.id, live.id):
+        await set_column(bench, job_id, enqueued_at=utc_now() - timedelta(days=90))
+    async with bench.database.transaction() as session:
+        await session.execute(sa.text("DELETE FROM job_counters"))
+    settings = Settings(database_url="", secret_key="", retention_days=30)
+    assert (await maintenance.purge(bench.database, settings))["job_logs"] == 0
+    async with bench.database.transaction() as session:
+        old = utc_now() - timedelta(days=31)
+        await session.execute(sa.update(JobLog).where(JobLog.id == ended.id).values(completed_at=old))
+    assert (await maintenance.purge(bench.database, settings))["job_logs"] == 1
+    assert (await bench.row(live.id)).status == "queued"
+
+
+workers = st.integers(0, 4)
+
+
+@given(st.lists(st.dictionaries(workers, st.integers(0, 3), max_size=5), min_size=1, max_size=40))
+def test_no_beat_that_moved_within_the_lease_is_called_dead(sweeps: list[dict[int, int]]) -> None:
+    ids = {number: new_id() for number in range(5)}
+    observations = Observations(lease_s=5)
+    moved: dict[int, float] = {}
+    last: dict[int, int] = {}
+    for now, beats in enumerate(sweeps):
+        for gone in set(last) - set(beats):
+            del last[gone]
+        for worker, beat in beats.items():
+            if last.get(worker) != beat:
+                last[worker], moved[worker] = beat, float(now)
+        dead = observations.stopped([(ids[worker], beat) for worker, beat in beats.items()], float(now))
+        assert all(now - moved[worker] >= 5 for worker in beats if ids[worker] in dead)
+
+
+def test_after_a_gap_of_its_own_a_sweeper_watches_anew() -> None:
+    observations, worker = Observations(lease_s=15), new_id()
+    for now in (0.0, 1.0, 2.0):
+        assert observations.stopped([(worker, 7)], now) == []
+    assert observations.stopped([(worker, 7)], 60.0) == []  # the database was away: nobody could beat
+    assert observations.stopped([(worker, 7)], 61.0) == []

@@ -104,6 +104,7 @@ class RemoteHold:
             committed={
                 "rings": [[str(bell.job_id), bell.queue, bell.priority] for bell in pending.rings],
                 "changes": [[kind, key, rev] for (kind, key), rev in pending.changes.items()],
+                "signals": [[str(worker_id), message] for worker_id, message in pending.signals],
                 "outbox": [str(row_id) for row_id in pending.outbox_ids],
             }
         )

@@ -41,10 +41,11 @@ async def test_changing_the_password_needs_the_current_one_and_ends_the_other_se
 async def test_the_current_password_cannot_be_guessed_from_an_open_session(
     database: Database, ada: User
 ) -> None:
+    for _ in range(6):
+        with pytest.raises(WrongPassword):
+            await actions.set_password(database, "wrong", NEW, actor=as_actor(ada))
     with pytest.raises(Throttled):
-        for _ in range(8):
-            with pytest.raises(WrongPassword):
-                await actions.set_password(database, "wrong", NEW, actor=as_actor(ada))
+        await actions.set_password(database, PASSWORD, NEW, actor=as_actor(ada))
 
 
 async def test_an_admin_gives_a_new_password_and_all_sessions_end(

@@ -19,6 +19,7 @@ from worker.db.session import Database
 from worker.errors import DeskError
 from worker.joblogs.models import JobLog
 from worker.joblogs.states import is_terminal
+from worker.jobs.registry import Registry, from_labels
 
 OPTIONS = ("queue", "priority", "run_at", "unique_key", "max_retries", "timeout_s", "user", "tags", "note")
 """The labels of a message that decide about its JobLog; other labels mean nothing here and never become headers."""
@@ -28,6 +29,7 @@ class EngineProtocol(Protocol):
     """What the broker needs of the engine that owns it."""
 
     database: Database
+    registry: Registry
 
     async def enqueue(self, job_name: str, args: dict[str, Any] | None = None, **options: Any) -> UUID: ...
 
@@ -73,6 +75,18 @@ class JobBroker(AsyncBroker):
 
     def add_dependency_context(self, new_ctx: dict[Any, Any]) -> None:
         self.__dict__["_dependency_context"].update(new_ctx)
+
+    def task(self, task_name: Any = None, *, name: str | None = None, **labels: Any) -> Any:
+        """Registers a job, as `@job` does: `@broker.task(name=, retry=, timeout=, queue=, schedule=)`, or bare.
+
+        Raises:
+            BadJobDefinition, DuplicateJob: as `@job` and discovery do.
+        """
+        if callable(task_name):
+            made = from_labels(task_name, name, labels)
+            self.bound.registry.add(made)
+            return made
+        return lambda function: self.task(function, name=name or task_name, **labels)
 
     async def kick(self, message: BrokerMessage) -> None:
         """Writes the row of a Taskiq message; its doorbell follows the commit.

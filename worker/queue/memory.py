@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from worker.db.session import Doorbell
-from worker.queue.broker import JobBroker, JobQueue
+from worker.queue.broker import JobQueue
 from worker.queue.lanes import Lane, lane_of
 from worker.queue.port import Delivery, Free, Order, SignalHandler
 
@@ -128,6 +128,9 @@ class MemoryListener:
     def wake(self) -> None:
         self._wake.set()
 
+    def add(self, lanes: Sequence[Lane]) -> None:
+        self.wake()  # every lane is at hand: the order decides which are looked at
+
     async def close(self) -> None:
         self._doorbells.forget(self)
 
@@ -140,9 +143,5 @@ class MemoryListener:
         return taken
 
 
-class InMemoryJobBroker(JobBroker):
-    """Taskiq's face of the engine where there is no broker server."""
-
-
 class InMemoryJobQueue(JobQueue):
-    """`JobQueueProtocol` for local development: the job is a row, its doorbell stays in this process."""
+    """The queue for local development: rows as ever, doorbells that stay in this process."""

@@ -259,10 +259,12 @@ class NatsDoorbells:
     async def _add_stream(self) -> None:
         while self.connected:
             try:
-                return await self.broker.add_stream()
+                await self.broker.add_stream()
             except TROUBLE as error:
                 log.warning("The stream of doorbells could not be made", error=repr(error))
                 await asyncio.sleep(SETUP_RETRY_S)
+            else:
+                return
 
     async def _subscribe(self, worker_id: UUID) -> None:
         async def heard(message: Msg) -> None:
@@ -325,23 +327,30 @@ class NatsPulls:
     @property
     def ready(self) -> bool:
         """Whether asking makes sense: connected, with the stream and consumers in place."""
-        return self._broker.connected and self._setup is not None and self._setup.done()
+        return (
+            self._broker.connected
+            and self._setup is not None
+            and self._setup.done()
+            and not self._setup.cancelled()
+        )
 
-    def open(self, lanes: Sequence[LanePull], heard: Callable[[], None]) -> None:
-        self._lanes = {(pull.lane.queue, pull.lane.name): pull for pull in lanes}
+    def open(self, heard: Callable[[], None]) -> None:
         self._heard = heard
         self._broker.on_connected.append(self._connected)
-        if self._broker.connected:
+
+    def add(self, lanes: Sequence[LanePull]) -> None:
+        self._lanes |= {(pull.lane.queue, pull.lane.name): pull for pull in lanes}
+        if lanes and self._broker.connected:
             self.set_up()
 
     async def close(self) -> None:
         self._broker.on_connected.remove(self._connected)
         if self._setup is not None:
             self._setup.cancel()
-        if self._subscription is not None:
+        if self._subscription is not None and self._broker.connected:
             with contextlib.suppress(*TROUBLE):
                 # drained, not dropped: what is on its way still arrives and can be given back
-                await asyncio.wait_for(self._subscription.drain(), ANSWER_TIMEOUT_S)
+                await asyncio.wait_for(self._subscription.drain(), 3 * ANSWER_TIMEOUT_S)
 
     async def ask(self, pull: LanePull, request: Request) -> None:
         """Sends one pull request; its messages, heartbeats and end arrive at `pull`."""
@@ -356,24 +365,21 @@ class NatsPulls:
             await self._broker.client.publish(subject, json.dumps(body).encode(), reply=reply)
 
     def set_up(self) -> None:
-        """(Re)creates what the broker lost, in the background."""
-        if self._setup is not None and not self._setup.done():
-            return
+        """(Re)creates what the broker lacks, in the background."""
+        if self._setup is not None:
+            self._setup.cancel()
         self._setup = asyncio.create_task(self._make())
 
     async def _connected(self) -> None:
         for pull in self._lanes.values():
             pull.ended()
-        if self._setup is not None:
-            self._setup.cancel()
-            self._setup = None
         self.set_up()
 
     async def _make(self) -> None:
         while True:
             try:
                 await self._broker.add_stream()
-                for pull in self._lanes.values():
+                for pull in list(self._lanes.values()):
                     await self._broker.add_lane(pull.lane)
                 await self._subscribe()
             except TROUBLE as error:

@@ -38,6 +38,9 @@ class Listener(Protocol):
     def wake(self) -> None:
         """Slots became free: look again."""
 
+    def add(self, lanes: Sequence[Lane]) -> None:
+        """Hears these lanes too."""
+
     async def close(self) -> None:
         """Gives back what is held; what `take` gave out stays with the caller."""
 

@@ -39,7 +39,8 @@ class Pulls(Protocol):
 
     @property
     def ready(self) -> bool: ...
-    def open(self, lanes: Sequence[LanePull], heard: Callable[[], None]) -> None: ...
+    def open(self, heard: Callable[[], None]) -> None: ...
+    def add(self, lanes: Sequence[LanePull]) -> None: ...
     async def ask(self, pull: LanePull, request: Request) -> None: ...
     async def close(self) -> None: ...
 
@@ -125,8 +126,9 @@ class PullListener:
         self._free = free
         self._order = order
         self._wake = asyncio.Event()
-        self._by_lane = {lane: LanePull(lane) for lane in lanes}
-        pulls.open(list(self._by_lane.values()), self.wake)
+        self._by_lane: dict[Lane, LanePull] = {}
+        pulls.open(self.wake)
+        self.add(lanes)
 
     async def take(self) -> list[Delivery]:
         while True:
@@ -140,6 +142,11 @@ class PullListener:
 
     def wake(self) -> None:
         self._wake.set()
+
+    def add(self, lanes: Sequence[Lane]) -> None:
+        new = {lane: LanePull(lane) for lane in lanes if lane not in self._by_lane}
+        self._by_lane |= new
+        self._pulls.add(list(new.values()))
 
     async def close(self) -> None:
         await self._pulls.close()  # first: what is given back must not come to a request of mine

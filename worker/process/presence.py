@@ -1,0 +1,132 @@
+"""A process's own row in the table of workers: entered at its start, kept alive by whoever beats, ended once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from worker.db.session import Database, changed
+from worker.jobs.registry import Registry
+from worker.process.identity import identify
+from worker.process.models import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What one beat says of one process. `held` is [[job id, epoch], …]."""
+
+    worker_id: UUID
+    beat: int
+    held: list[Any]
+    busy: int
+    memory_mb: float | None
+
+
+async def enter(
+    database: Database,
+    worker_id: UUID,
+    kind: str,
+    *,
+    supervisor_id: UUID | None = None,
+    registry: Registry | None = None,
+    queues: Sequence[str] = (),
+    priorities: str = "0-9",
+    slots: int = 0,
+) -> None:
+    """Writes the row of this process's start."""
+    me = identify()
+    async with database.transaction() as session:
+        now = await database.now(session)
+        session.add(
+            Worker(
+                id=worker_id, supervisor_id=supervisor_id, kind=kind, host=me.host, pid=me.pid, boot_id=me.boot_id,
+                process_started=me.process_started, version=_version(), queues=list(queues),
+                jobs=registry.names() if registry else [], modules=list(registry.modules) if registry else [],
+                priorities=priorities, slots=slots, beat_at=now, started_at=now,
+            )
+        )  # fmt: skip
+        changed(session, "worker", worker_id, 1)
+
+
+async def beat(database: Database, beats: Sequence[Beat]) -> dict[UUID, str]:
+    """One statement for all processes of a host. Answers who is to go and why: `ended`, `drain` or `restart`."""
+    if not beats:
+        return {}
+    statement = (
+        sa.update(Worker)
+        .where(Worker.id == sa.bindparam("b_id"), Worker.ended_at.is_(None))
+        .values(
+            beat=sa.bindparam("b_beat"),
+            beat_at=sa.bindparam("b_now"),
+            held=sa.bindparam("b_held", type_=Worker.__table__.c.held.type),
+            held_at=sa.bindparam("b_now"),
+            busy=sa.bindparam("b_busy"),
+            memory_mb=sa.bindparam("b_memory"),
+            rev=Worker.rev + 1,
+        )
+    )
+    async with database.transaction() as session:
+        now = await database.now(session)
+        values = [
+            {
+                "b_id": b.worker_id,
+                "b_beat": b.beat,
+                "b_now": now,
+                "b_held": b.held,
+                "b_busy": b.busy,
+                "b_memory": b.memory_mb,
+            }
+            for b in beats
+        ]
+        await (await session.connection()).execute(statement, values)
+        rows = await session.execute(
+            sa.select(Worker.id, Worker.ended_at, Worker.wish, Worker.rev).where(
+                Worker.id.in_([b.worker_id for b in beats])
+            )
+        )
+        wishes: dict[UUID, str] = {}
+        for worker_id, ended_at, wish, rev in rows:
+            changed(session, "worker", worker_id, rev)
+            if ended_at is not None or wish:
+                wishes[worker_id] = "ended" if ended_at is not None else wish
+        return wishes
+
+
+async def serve_queues(database: Database, worker_id: UUID, queues: Sequence[str]) -> None:
+    """Writes which queues the process takes from now on."""
+    async with database.transaction() as session:
+        rev = await session.scalar(
+            sa.update(Worker)
+            .where(Worker.id == worker_id)
+            .values(queues=list(queues), rev=Worker.rev + 1)
+            .returning(Worker.rev)
+            .execution_options(synchronize_session=False)
+        )
+        if rev is not None:
+            changed(session, "worker", worker_id, rev)
+
+
+async def stopping(database: Database, worker_id: UUID) -> None:
+    """Notes that the process takes nothing new."""
+    async with database.transaction() as session:
+        rev = await session.scalar(
+            sa.update(Worker)
+            .where(Worker.id == worker_id, Worker.stopping_at.is_(None))
+            .values(stopping_at=await database.now(session), rev=Worker.rev + 1)
+            .returning(Worker.rev)
+            .execution_options(synchronize_session=False)
+        )
+        if rev is not None:
+            changed(session, "worker", worker_id, rev)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("m-desk")
+    except metadata.PackageNotFoundError:
+        return ""

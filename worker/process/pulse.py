@@ -1,0 +1,147 @@
+"""The supervisor's pulse: a thread with its own loop and connections that beats for the children and buries the dead.
+
+Nothing that user code does can delay it, and nothing that it waits for delays the supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable, Collection, Sequence
+from uuid import UUID
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from worker.db.session import Database
+from worker.engine import Engine
+from worker.joblogs.claims import Claimed, held_rows
+from worker.joblogs.finishes import Outcome, write_outcomes
+from worker.joblogs.sweeper import rescue_worker
+from worker.jobs.models import JobCatalogue
+from worker.jobs.retry import RetryPolicy
+from worker.process import presence
+from worker.process.presence import Beat
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+STOP_TIMEOUT_S = 10.0
+
+
+class TimedOutInSpite(Exception):
+    """It ran longer than its limit and did not stop when it was asked to; its process was ended."""
+
+
+class Pulse:
+    """`beats` is asked every third of a lease what to say; `heard` is told who is to go and why."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        beats: Callable[[], Sequence[Beat]],
+        heard: Callable[[UUID, str], None],
+    ) -> None:
+        self._settings = settings
+        self._beats = beats
+        self._heard = heard
+        self._ready = threading.Event()
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._burials: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._ready.wait(STOP_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Waits for the burials under way."""
+        if self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(STOP_TIMEOUT_S)
+
+    def bury(self, worker_id: UUID, reason: str, *, lost: bool, overdue: Collection[UUID] = ()) -> None:
+        """Ends a dead process's row and takes its jobs back: as a loss, or released unburnt; `overdue` ones timed out."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._spawn, worker_id, reason, lost, frozenset(overdue))
+
+    def _spawn(self, worker_id: UUID, reason: str, lost: bool, overdue: Collection[UUID]) -> None:
+        task = asyncio.ensure_future(self._bury(worker_id, reason, lost, overdue))
+        self._burials.add(task)
+        task.add_done_callback(self._burials.discard)
+
+    def _run(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with Engine.create(self._settings) as engine:
+            self._database = engine.database
+            self._ready.set()
+            beating = asyncio.create_task(self._beat())
+            await self._stop.wait()
+            if self._burials:
+                await asyncio.wait(self._burials, timeout=STOP_TIMEOUT_S / 2)
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        while True:
+            try:
+                wishes = await presence.beat(self._database, self._beats())
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("The workers' beat was not written", error=_first_line(error))
+            else:
+                for worker_id, wish in wishes.items():
+                    self._heard(worker_id, wish)
+            await asyncio.sleep(self._settings.lease_s / 3)
+
+    async def _bury(self, worker_id: UUID, reason: str, lost: bool, overdue: Collection[UUID]) -> None:
+        delay = 0.1
+        while True:
+            try:
+                if not lost:
+                    await release(self._database, worker_id, overdue)
+                await rescue_worker(self._database, worker_id, reason)
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("A dead worker's jobs are not taken back yet", error=_first_line(error))
+                await asyncio.sleep(delay)
+                delay = min(2.0, delay * 2)
+            else:
+                return
+
+
+async def release(database: Database, worker_id: UUID, overdue: Collection[UUID]) -> None:
+    """Ends what a process held that has ended on request: unburnt, but for jobs that would not stop at their limit."""
+    outcomes = [
+        await _timed_out(database, claimed)
+        if claimed.id in overdue
+        else Outcome(claimed, "queued", reason="released")
+        for claimed in await held_rows(database, worker_id)
+    ]
+    if outcomes:
+        await write_outcomes(database, worker_id, outcomes)
+
+
+async def _timed_out(database: Database, claimed: Claimed) -> Outcome:
+    async with database.read() as connection:
+        stored = await connection.scalar(
+            sa.select(JobCatalogue.retry).where(JobCatalogue.name == claimed.job_name)
+        )
+    waits = {"base_s": 2.0, "cap_s": 600.0} | (stored or {})
+    error = TimedOutInSpite(TimedOutInSpite.__doc__)
+    policy = RetryPolicy(base_s=waits["base_s"], cap_s=waits["cap_s"])
+    decision = policy.decide(error, claimed.attempt, claimed.max_retries, random.random())
+    text = f"TimeoutError: {error}"
+    if decision.kind == "retry":
+        return Outcome(
+            claimed, "retrying", error=text, reason="timeout", retry_after_s=decision.after_s or 0.0
+        )
+    return Outcome(claimed, "failed", error=text, reason="timeout")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,356 @@
+"""`m worker`: the parent of the worker children and the clerk. It starts, watches, replaces and stops them; it runs no job."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from worker.db.base import new_id
+from worker.errors import BrokerRequired
+from worker.process import platform
+from worker.process.entry import CONFIGURATION, Orders, log_to_stderr
+from worker.process.identity import memory_mb
+from worker.process.presence import Beat
+from worker.process.pulse import Pulse
+from worker.queue.lanes import parse_priorities, parse_queues
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.25
+DRAIN_S = 25.0
+KILL_AFTER_S = 31.0
+"""From the request to stop: the child drains 25 s and has a few more to write what it knows."""
+FREE_DEATHS = 3
+LONGEST_PAUSE_S = 30.0
+IMPATIENT_AFTER_S = 1.0
+
+
+def run_supervisor(
+    settings: Settings,
+    processes: int | None = None,
+    concurrency: int | None = None,
+    queues: str = "",
+    priorities: str = "0-9",
+    max_memory_mb: float | None = None,
+    max_jobs: int | None = None,
+) -> int:
+    """Runs workers until SIGTERM or Ctrl-C and answers the exit code. SIGHUP replaces every child, one after the other.
+
+    Args:
+        processes, concurrency: default `settings`.
+        queues: `a,b:2`; empty means every queue.
+        max_memory_mb, max_jobs: a child beyond either finishes what it runs and is replaced.
+
+    Raises:
+        BrokerRequired: there is neither NATS_URL nor REDIS_URL.
+        ValueError: `queues` or `priorities` is not well formed.
+    """
+    if settings.transport == "memory":
+        raise BrokerRequired
+    parse_priorities(priorities)
+    if queues:
+        parse_queues(queues)
+    log_to_stderr()
+    plan = Plan(
+        processes or settings.worker_processes,
+        concurrency or settings.worker_concurrency,
+        queues,
+        priorities,
+        max_memory_mb,
+        max_jobs,
+    )
+    return Supervisor(settings, plan).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the operator asked for."""
+
+    processes: int
+    concurrency: int
+    queues: str
+    priorities: str
+    max_memory_mb: float | None = None
+    max_jobs: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One process, from its start to its burial."""
+
+    worker_id: UUID
+    module: str
+    process: subprocess.Popen[bytes]
+    started: float
+    ready: bool = False
+    beats: int = 0
+    busy: int = 0
+    finished: int = 0
+    held: list[list[Any]] = field(default_factory=list)
+    held_at: float = 0.0
+    leaving: str = ""
+    """Why it was asked to stop; empty while it works."""
+    kill_at: float | None = None
+    overdue: set[UUID] = field(default_factory=set)
+    failed: str = ""
+
+    def heard(self, facts: dict[str, Any]) -> None:
+        self.ready = self.ready or bool(facts.get("ready"))
+        self.failed = facts.get("failed", self.failed)
+        self.finished = facts.get("finished", self.finished)
+        self.busy = facts.get("busy", self.busy)
+        if "held" in facts:
+            self.held, self.held_at = facts["held"], time.monotonic()
+
+    def past_deadline(self, now: float) -> set[UUID]:
+        """Jobs that were asked to stop long ago and still run; by this clock, so a child that hangs cannot hide them."""
+        return {UUID(job_id) for job_id, _, left_s in self.held if self.held_at + left_s < now}
+
+    def beat(self) -> Beat:
+        self.beats += 1
+        held = [[job_id, epoch] for job_id, epoch, _ in self.held]
+        return Beat(self.worker_id, self.beats, held, self.busy, memory_mb(self.process.pid))
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where a child stands: replaced when it leaves or dies, ever more slowly when it dies without finishing anything."""
+
+    name: str
+    module: str
+    child: Child | None = None
+    worked: bool = False
+    deaths: int = 0
+    start_at: float = 0.0
+
+    def died(self, child: Child, now: float) -> float:
+        """Seconds until the next start."""
+        self.deaths = 1 if child.finished else self.deaths + 1
+        pause = (
+            0.0
+            if self.deaths <= FREE_DEATHS
+            else min(LONGEST_PAUSE_S, 2.0 ** (self.deaths - FREE_DEATHS - 1))
+        )
+        self.start_at = now + pause
+        return pause
+
+
+class Supervisor:
+    """The main thread: one queue of events, handled one after the other."""
+
+    def __init__(self, settings: Settings, plan: Plan) -> None:
+        self.id = new_id()
+        self.settings = settings
+        self.plan = plan
+        self.places = [Place(f"worker {n}", "worker.process.child") for n in range(1, plan.processes + 1)]
+        self.places.append(Place("clerk", "worker.process.clerk"))
+        self.leaving: list[Child] = []
+        self.rolling: list[Place] = []
+        self.stopping_since: float | None = None
+        self.code = 0
+        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._pulse = Pulse(settings, self._beats, self._wished)
+
+    def run(self) -> int:
+        self._on_signals()
+        self._pulse.start()
+        log.info(
+            "The supervisor has started",
+            pid=os.getpid(),
+            processes=self.plan.processes,
+            slots=self.plan.concurrency,
+        )
+        try:
+            while self.stopping_since is None or self.children():
+                self._tick(time.monotonic())
+                with contextlib.suppress(queue.Empty):
+                    self._events.get(timeout=TICK_S)()
+        finally:
+            for child in self.children():
+                platform.kill_tree(child.process)
+            self._pulse.stop()
+        log.info("The supervisor has stopped", code=self.code)
+        return self.code
+
+    def children(self) -> list[Child]:
+        return [place.child for place in self.places if place.child] + self.leaving
+
+    # Every quarter of a second
+
+    def _tick(self, now: float) -> None:
+        for child in self.children():
+            if child.kill_at is not None and now >= child.kill_at:
+                log.warning("A child did not stop and is killed", pid=child.process.pid, why=child.leaving)
+                child.kill_at = None
+                platform.kill_now(child.process)
+        for place in self.places:
+            self._look_after(place, now)
+        self._roll()
+
+    def _look_after(self, place: Place, now: float) -> None:
+        child = place.child
+        if child is None:
+            if self.stopping_since is None and now >= place.start_at:
+                place.child = self._spawn(place)
+            return
+        place.worked = place.worked or child.ready
+        if child.leaving:
+            return
+        if overdue := child.past_deadline(now):
+            child.overdue = overdue
+            self._replace(place, f"{len(overdue)} job(s) do not stop")
+        elif self.plan.max_jobs and child.finished >= self.plan.max_jobs:
+            self._replace(place, f"it has run {child.finished} jobs", patient=True)
+        elif self.plan.max_memory_mb and (memory_mb(child.process.pid) or 0) > self.plan.max_memory_mb:
+            self._replace(place, f"it uses more than {self.plan.max_memory_mb:g} MB", patient=True)
+
+    def _roll(self) -> None:
+        """A rolling restart: the next child goes when the one before has been replaced."""
+        if not self.rolling or any(place.child is None or not place.child.ready for place in self.places):
+            return
+        place = self.rolling.pop(0)
+        self._replace(place, "rolling restart")
+
+    # Starting and stopping one child
+
+    def _spawn(self, place: Place) -> Child:
+        orders = Orders(
+            str(new_id()),
+            str(self.id),
+            os.getpid(),
+            self.plan.concurrency,
+            self.plan.queues,
+            self.plan.priorities,
+        )
+        process = platform.spawn(
+            [sys.executable, "-m", place.module, orders.words()], output=subprocess.PIPE, errors=sys.stderr
+        )
+        child = Child(orders.id, place.module, process, time.monotonic())
+        threading.Thread(target=self._read, args=(child,), daemon=True).start()
+        threading.Thread(target=self._wait, args=(child,), daemon=True).start()
+        log.info("A child has started", child=place.name, pid=process.pid, worker_id=str(orders.id))
+        return child
+
+    def _replace(self, place: Place, why: str, *, patient: bool = False) -> None:
+        """Asks the place's child to leave; its successor starts at once, so that no slot is missing meanwhile."""
+        child = place.child
+        if child is None:
+            return
+        log.info("A child is replaced", child=place.name, pid=child.process.pid, why=why)
+        self._ask_to_leave(child, why, patient=patient)
+        self.leaving.append(child)
+        place.child, place.start_at = None, 0.0
+
+    def _ask_to_leave(self, child: Child, why: str, *, patient: bool = False) -> None:
+        child.leaving = child.leaving or why
+        if patient and hasattr(signal, "SIGUSR1"):
+            child.process.send_signal(signal.SIGUSR1)
+            return
+        child.kill_at = child.kill_at or time.monotonic() + KILL_AFTER_S
+        platform.ask_to_stop(child.process)
+
+    # What happens
+
+    def _ended(self, child: Child, code: int) -> None:
+        now = time.monotonic()
+        platform.kill_now(child.process)  # what it left in its session goes with it
+        if child in self.leaving:
+            self.leaving.remove(child)
+        place = next((p for p in self.places if p.child is child), None)
+        reason = child.leaving or f"its process ended with {_words(code)}"
+        self._pulse.bury(child.worker_id, reason, lost=not child.leaving, overdue=child.overdue)
+        if place is None or self.stopping_since is not None:
+            log.info("A child has ended", pid=child.process.pid, code=code, why=reason)
+            if place is not None:
+                place.child = None
+            return
+        place.child = None
+        if code == CONFIGURATION and not place.worked:  # it will not get better by waiting
+            self._refuse(child.failed or reason)
+            return
+        pause = place.died(child, now)
+        log.warning(
+            "A child died", child=place.name, pid=child.process.pid, code=_words(code), restart_in_s=pause
+        )
+
+    def _refuse(self, why: str) -> None:
+        log.error("The worker cannot start as configured", why=why)
+        self.code = CONFIGURATION
+        self._stop()
+
+    def _stop(self) -> None:
+        """Asks all to drain; asked again after a second, it waits no longer."""
+        now = time.monotonic()
+        if self.stopping_since is not None:
+            if now - self.stopping_since > IMPATIENT_AFTER_S:
+                for child in self.children():
+                    child.kill_at = now
+            return
+        self.stopping_since = now
+        log.info("Draining", running=sum(child.busy for child in self.children()), at_most_s=DRAIN_S)
+        for child in self.children():
+            child.kill_at = None
+            self._ask_to_leave(child, "the worker was stopped")
+
+    def _restart_all(self) -> None:
+        log.info("Rolling restart")
+        self.rolling = list(self.places)
+
+    def _wish(self, worker_id: UUID, wish: str) -> None:
+        place = next((p for p in self.places if p.child and p.child.worker_id == worker_id), None)
+        if place is None or place.child is None or place.child.leaving:
+            return
+        if wish == "ended":
+            self._replace(place, "others had declared it dead")
+        else:
+            self._replace(place, f"an operator asked for a {wish}")
+
+    # From other threads, and from signal handlers: SimpleQueue.put may be called in both
+
+    def _on_signals(self) -> None:
+        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+            self._on_signal(name, self._stop)
+        self._on_signal("SIGHUP", self._restart_all)
+
+    def _on_signal(self, name: str, handler: Callable[[], None]) -> None:
+        if number := getattr(signal, name, None):
+            signal.signal(number, lambda *_: self._events.put(handler))
+
+    def _read(self, child: Child) -> None:
+        assert child.process.stdout is not None
+        for words in child.process.stdout:
+            with contextlib.suppress(ValueError):
+                self._events.put(functools.partial(child.heard, json.loads(words)))
+
+    def _wait(self, child: Child) -> None:
+        code = child.process.wait()
+        self._events.put(lambda: self._ended(child, code))
+
+    def _wished(self, worker_id: UUID, wish: str) -> None:
+        self._events.put(lambda: self._wish(worker_id, wish))
+
+    def _beats(self) -> list[Beat]:
+        return [child.beat() for child in self.children() if child.ready]
+
+
+def _words(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"

@@ -90,6 +90,6 @@ def _expression(text: str) -> str:
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (ValueError, OSError, TypeError):
+    except (KeyError, ValueError, OSError, TypeError):  # not found, malformed, unreadable, not text
         raise BadSchedule(f"time_zone={name!r} is not an IANA time zone like Europe/Warsaw") from None
     return name

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 Isolation = Literal["thread", "process"]
 
 engine_maker: ContextVar[Callable[[], Engine] | None] = ContextVar("engine_maker", default=None)
@@ -183,7 +184,13 @@ class JobFunction(Generic[P, R]):
             self.definition, {**self.options, **{k: v for k, v in given.items() if v is not None}}
         )
 
-    async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> AsyncTaskiqTask[R]:
+    @overload
+    async def kiq(
+        self: JobFunction[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncTaskiqTask[T]: ...
+    @overload
+    async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> AsyncTaskiqTask[R]: ...
+    async def kiq(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Enqueues a run in a transaction of its own and returns its task: `task_id` is the job id.
 
         Raises:

@@ -21,13 +21,19 @@ from webapp.errors import respond
 from webapp.live import socket_route
 from webapp.live.service import Live
 from webapp.navigation import NavigationCounters
-from webapp.pages import accounts, audit, settings
+from webapp.pages import accounts, audit, job_logs, overview, settings
+from webapp.pages import jobs as jobs_pages
+from webapp.pages import workers as workers_pages
 from webapp.paths import folder
 from webapp.security import MAX_BODY_BYTES, Gate, Rules
 from webapp.static import StaticFiles
 from worker.engine import Engine
 
 PAGES: Final = [
+    *overview.routes,
+    *job_logs.routes,
+    *jobs_pages.routes,
+    *workers_pages.routes,
     *accounts.routes,
     *audit.routes,
     *settings.routes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -95,7 +95,7 @@ async def one_catalogue_job(connection: AsyncConnection, name: str) -> Catalogue
 async def _views(connection: AsyncConnection, rows: Sequence[sa.Row[Any]]) -> list[CatalogueView]:
     runs = await last_runs(connection, [row.name for row in rows])
     offered = await _offered(connection)
-    return [_view(row._mapping, runs.get(row.name, ()), row.name in offered) for row in rows]
+    return [_view(row, runs.get(row.name, ()), row.name in offered) for row in rows]
 
 
 async def _offered(connection: AsyncConnection) -> set[str]:
@@ -106,28 +106,28 @@ async def _offered(connection: AsyncConnection) -> set[str]:
     return {str(name) for names in await connection.scalars(statement) for name in names or ()}
 
 
-def _view(row: Mapping[str, Any], runs: Sequence[Run], offered: bool) -> CatalogueView:
+def _view(row: sa.Row[Any], runs: Sequence[Run], offered: bool) -> CatalogueView:
     return CatalogueView(
-        name=row["name"],
-        module=row["module"],
-        queue=row["queue"],
-        doc=row["doc"],
-        parameters=tuple(row["parameters"] or ()),
-        args_schema=row["args_schema"] or {},
-        retry=row["retry"] or {},
-        max_retries=row["max_retries"],
-        timeout_s=row["timeout_s"],
-        isolation=row["isolation"],
-        on_lost=row["on_lost"],
-        on_events=tuple(str(pattern) for pattern in row["on_events"] or ()),
-        schedules=tuple(row["schedules"] or ()),
-        fingerprint=row["fingerprint"],
-        advertised_at=row["advertised_at"],
-        paused_at=row["paused_at"],
-        pause_reason=row["pause_reason"],
-        concurrency=row["concurrency"],
-        rate_limit=row["rate_limit"],
-        rev=row["rev"],
+        name=row.name,
+        module=row.module,
+        queue=row.queue,
+        doc=row.doc,
+        parameters=tuple(row.parameters or ()),
+        args_schema=row.args_schema or {},
+        retry=row.retry or {},
+        max_retries=row.max_retries,
+        timeout_s=row.timeout_s,
+        isolation=row.isolation,
+        on_lost=row.on_lost,
+        on_events=tuple(str(pattern) for pattern in row.on_events or ()),
+        schedules=tuple(row.schedules or ()),
+        fingerprint=row.fingerprint,
+        advertised_at=row.advertised_at,
+        paused_at=row.paused_at,
+        pause_reason=row.pause_reason,
+        concurrency=row.concurrency,
+        rate_limit=row.rate_limit,
+        rev=row.rev,
         has_worker=offered,
         runs=tuple(runs),
     )

@@ -12,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from worker.joblogs.conditions import conditions
-from worker.joblogs.search import STATUSES, JobFilter
 from worker.db.base import utc_now
+from worker.joblogs.conditions import conditions
 from worker.joblogs.models import JobCounter, JobCounterDelta, JobLog
+from worker.joblogs.search import STATUSES, JobFilter
 
 CAP = 10_000
 

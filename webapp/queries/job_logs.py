@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from worker.joblogs.conditions import Conditions, conditions
 from webapp.queries.paging import Cursor, Order, Page, cut
-from worker.joblogs.search import JobFilter
 from webapp.queries.views import JobView, job_view
 from worker.db.base import utc_now
 from worker.db.session import Database
-from worker.jobs.models import JobCatalogue
+from worker.joblogs.conditions import Conditions, conditions
 from worker.joblogs.models import JobLog
+from worker.joblogs.search import JobFilter
+from worker.jobs.models import JobCatalogue
 from worker.process.models import Worker
 
 SORTS = {"enqueued": "Enqueued", "started": "Started", "completed": "Completed", "duration": "Duration"}
@@ -60,7 +60,7 @@ async def list_jobs(
     page, older, newer = cut(rows, limit, query.cursor, query.key)
     if searched_to is not None:
         older = str(Cursor("older", searched_to.id))
-    views = [job_view(row._mapping) for row in page]
+    views = [job_view(row) for row in page]
     return Page(views, older, newer, searched_to.enqueued_at if searched_to is not None else None)
 
 
@@ -179,39 +179,38 @@ async def one_job(connection: AsyncConnection, job_id: UUID) -> JobView | None:
     """The whole job, or None; a deleted one can still be read by its id, until it is purged."""
     statement = whole_columns().where(JobLog.id == job_id)
     row = (await connection.execute(statement)).first()
-    return job_view(row._mapping) if row is not None else None
+    return job_view(row) if row is not None else None
 
 
 async def load_jobs(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, JobView]:
     """The jobs with these ids as the list shows them, in one SELECT; missing and deleted ones are absent."""
     statement = list_columns(connection.dialect.name).where(JobLog.id.in_(ids), JobLog.deleted_at.is_(None))
-    return {row.id: job_view(row._mapping) for row in await connection.execute(statement)}
+    return {row.id: job_view(row) for row in await connection.execute(statement)}
 
 
 async def load_whole_jobs(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, JobView]:
     """The jobs with these ids with all they hold, in one SELECT."""
     statement = whole_columns().where(JobLog.id.in_(ids))
-    return {row.id: job_view(row._mapping) for row in await connection.execute(statement)}
+    return {row.id: job_view(row) for row in await connection.execute(statement)}
 
 
 async def stream_jobs(
-    database: Database, wanted: JobFilter, chunk: int = 500, *, whole: bool = True
+    database: Database, wanted: JobFilter, chunk: int = 500, *, late_after_s: float = LATE_AFTER_S
 ) -> AsyncIterator[Sequence[JobView]]:
     """Every matching job, newest first, in chunks: a connection is held only while one is fetched."""
     cursor: Cursor | None = None
-    late_before = utc_now() - timedelta(seconds=LATE_AFTER_S)
+    late_before = utc_now() - timedelta(seconds=late_after_s)
     if wanted.problems:
         return
     while True:
         async with database.read() as connection:
             found = conditions(wanted, connection.dialect.name, late_before)
-            columns = whole_columns() if whole else list_columns(database.dialect)
-            statement = columns.where(*found.indexed, *found.scanned).order_by(JobLog.id.desc()).limit(chunk)
+            statement = whole_columns().where(*found.indexed, *found.scanned).order_by(JobLog.id.desc()).limit(chunk)
             if cursor:
                 statement = statement.where(Order(JobLog.id).beyond(cursor))
             rows = (await connection.execute(statement)).all()
         if rows:
-            yield [job_view(row._mapping) for row in rows]
+            yield [job_view(row) for row in rows]
         if len(rows) < chunk:
             return
         cursor = Cursor("older", rows[-1].id)

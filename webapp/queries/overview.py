@@ -121,8 +121,8 @@ async def failure_grid(connection: AsyncConnection, limit: int = 12) -> list[Gri
         sa.func.count(sa.case((newest.c.completed_at >= now - span, 1))).label(name) for name, span in GRID.items()
     ]
     statement = sa.select(newest.c.job_name, *counts).group_by(newest.c.job_name)
-    rows = (await connection.execute(statement)).all()
-    grid = [GridRow(row.job_name, {name: row._mapping[name] for name in GRID}) for row in rows]
+    rows = (await connection.execute(statement)).mappings()
+    grid = [GridRow(row["job_name"], {name: row[name] for name in GRID}) for row in rows]
     return sorted(grid, key=lambda row: (-row.cells["24h"], -row.cells["7d"], row.job_name))[:limit]
 
 

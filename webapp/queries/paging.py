@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from worker.errors import Invalid
 T = TypeVar("T")
 U = TypeVar("U")
 Direction = Literal["older", "newer", "from"]
+DIRECTIONS: dict[str, Direction] = {"older": "older", "newer": "newer", "from": "from"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,11 @@ class Cursor:
         Raises:
             Invalid: when it is not one of our cursors.
         """
-        direction, _, rest = text.partition("~")
+        word, _, rest = text.partition("~")
         key, _, value = rest.partition("~")
         try:
-            if direction not in ("older", "newer", "from"):
-                raise ValueError(direction)
-            return cls(direction, UUID(key), value)  # type: ignore[arg-type]  # checked in the line above
-        except ValueError:
+            return cls(DIRECTIONS[word], UUID(key), value)
+        except (KeyError, ValueError):
             raise Invalid({"cursor": "is not one that this list gave; begin again without it"}) from None
 
 
@@ -66,8 +66,9 @@ class Page(Generic[T]):
 class Order:
     """Newest (or longest) first by `column`, ties broken by `id`; `column` is None when id alone decides."""
 
-    id: sa.ColumnElement[UUID]
-    column: sa.ColumnElement[Any] | None = None
+    id: Any
+    """The column of ids."""
+    column: Any = None
     parse: Callable[[str], Any] = str
     """Turns a cursor's value into what the column compares with; raises ValueError."""
 
@@ -103,7 +104,7 @@ def cut(
     return rows, older, newer
 
 
-def _compare(direction: Direction, column: sa.ColumnElement[UUID], value: UUID) -> sa.ColumnElement[bool]:
-    if direction == "older":
-        return column < value
-    return column > value if direction == "newer" else column <= value
+def _compare(direction: Direction, column: Any, value: UUID) -> sa.ColumnElement[bool]:
+    compare = {"older": operator.lt, "newer": operator.gt, "from": operator.le}[direction]
+    found: sa.ColumnElement[bool] = compare(column, value)
+    return found

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from webapp.queries.workers import taken_queues
 from worker.db.base import utc_now
 from worker.joblogs.counters import by_queue
-from worker.joblogs.models import JobLog
+from worker.joblogs.models import JobCounter, JobCounterDelta, JobLog
 from worker.jobs.models import JobCatalogue, Queue
 
 SAMPLE = 2_000
@@ -46,8 +46,7 @@ class QueueView:
 async def list_queues(connection: AsyncConnection, late_after_s: float) -> list[QueueView]:
     """Every queue that was ever used or that a job of the catalogue names, by name."""
     counts = await by_queue(connection)
-    named = await connection.scalars(sa.select(Queue.name).union(sa.select(JobCatalogue.queue)))
-    return await _views(connection, sorted({queue for queue, _ in counts} | set(named)), counts, late_after_s)
+    return await _views(connection, sorted(await queue_names(connection)), counts, late_after_s)
 
 
 async def load_queues(
@@ -124,3 +123,9 @@ async def per_minute(connection: AsyncConnection) -> dict[str, float]:
     for queue, _ in rows:
         counts[queue] = counts.get(queue, 0) + 1
     return {queue: n / minutes for queue, n in counts.items()}
+
+
+async def queue_names(connection: AsyncConnection) -> set[str]:
+    """Every queue that has a control, that the catalogue names, or that ever held a job."""
+    named = (Queue.name, JobCatalogue.queue, JobCounter.queue, JobCounterDelta.queue)
+    return set(await connection.scalars(sa.union(*(sa.select(column) for column in named))))

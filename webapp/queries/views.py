@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from worker.jobs.secret import mask
+from sqlalchemy import Row
+
 from worker.joblogs import states
+from worker.jobs.secret import mask
 
 FIRST_ARG_LENGTH = 120
 
@@ -82,52 +83,52 @@ class JobView:
         return f"{self.attempt}/{self.max_retries + 1}"
 
 
-def job_view(row: Mapping[str, Any]) -> JobView:
+def job_view(row: Row[Any]) -> JobView:
     """The view of a row as `job_logs.COLUMNS` selects it; columns that were not selected are None."""
-    args = row.get("args")
-    status, deleted = row["status"], row.get("deleted_at") is not None
+    args = getattr(row, "args", None)
+    status, deleted = row.status, getattr(row, "deleted_at", None) is not None
     return JobView(
-        job_id=row["id"],
-        job_name=row["job_name"],
-        queue=row["queue"],
-        priority=row["priority"],
+        job_id=row.id,
+        job_name=row.job_name,
+        queue=row.queue,
+        priority=row.priority,
         status=status,
-        reason=row["reason"],
+        reason=row.reason,
         args=mask(args) if args is not None else None,
-        result=mask(row.get("result")),
-        error=row["error"],
-        traceback=row.get("traceback"),
-        error_fingerprint=row["error_fingerprint"],
-        enqueued_at=row["enqueued_at"],
-        run_at=row["run_at"],
-        started_at=row["started_at"],
-        completed_at=row["completed_at"],
-        duration_seconds=duration_s(row["started_at"], row["completed_at"]),
-        attempt=row["attempt"],
-        max_retries=row["max_retries"],
-        timeout_s=row["timeout_s"],
-        progress=row["progress"],
-        progress_note=row["progress_note"],
-        worker=f"{row['worker_host']}:{row['worker_pid']}" if row.get("worker_host") else None,
-        worker_id=row["worker_id"],
-        user=row["user_id"],
-        scheduled_job=row["scheduled_job_id"],
-        rerun_of=row["rerun_of"],
-        caused_by=row.get("caused_by"),
-        unique_key=row.get("unique_key"),
-        correlation_id=row.get("correlation_id"),
-        tags=tuple(str(tag) for tag in row["tags"] or ()),
-        note=row["note"],
-        cancel_requested_at=row["cancel_requested_at"],
-        resolved_at=row["resolved_at"],
-        deleted_at=row.get("deleted_at"),
-        lost_count=row["lost_count"],
-        epoch=row["epoch"],
-        rev=row["rev"],
-        first_arg=first_argument(args, row.get("first_parameter")),
+        result=mask(getattr(row, "result", None)),
+        error=row.error,
+        traceback=getattr(row, "traceback", None),
+        error_fingerprint=row.error_fingerprint,
+        enqueued_at=row.enqueued_at,
+        run_at=row.run_at,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        duration_seconds=duration_s(row.started_at, row.completed_at),
+        attempt=row.attempt,
+        max_retries=row.max_retries,
+        timeout_s=row.timeout_s,
+        progress=row.progress,
+        progress_note=row.progress_note,
+        worker=f"{row.worker_host}:{row.worker_pid}" if getattr(row, "worker_host", None) else None,
+        worker_id=row.worker_id,
+        user=row.user_id,
+        scheduled_job=row.scheduled_job_id,
+        rerun_of=row.rerun_of,
+        caused_by=getattr(row, "caused_by", None),
+        unique_key=getattr(row, "unique_key", None),
+        correlation_id=getattr(row, "correlation_id", None),
+        tags=tuple(str(tag) for tag in row.tags or ()),
+        note=row.note,
+        cancel_requested_at=row.cancel_requested_at,
+        resolved_at=row.resolved_at,
+        deleted_at=getattr(row, "deleted_at", None),
+        lost_count=row.lost_count,
+        epoch=row.epoch,
+        rev=row.rev,
+        first_arg=first_argument(args, getattr(row, "first_parameter", None)),
         actions=JobActions(
             can_retry=states.can_retry(status) and not deleted,
-            can_cancel=states.can_cancel(status) and row["cancel_requested_at"] is None,
+            can_cancel=states.can_cancel(status) and row.cancel_requested_at is None,
             can_rerun=states.is_terminal(status) and not deleted,
             can_edit=states.can_edit(status),
             can_delete=states.can_delete(status) and not deleted,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -80,7 +80,7 @@ async def one_worker(connection: AsyncConnection, worker_id: UUID) -> WorkerView
 async def _views(connection: AsyncConnection, rows: Sequence[sa.Row[Any]]) -> list[WorkerView]:
     running = await _running(connection, [row.id for row in rows])
     now = utc_now()
-    return [_view(row._mapping, running.get(row.id, ()), now) for row in rows]
+    return [_view(row, running.get(row.id, ()), now) for row in rows]
 
 
 async def _running(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, tuple[JobView, ...]]:
@@ -92,33 +92,33 @@ async def _running(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUI
     )
     found: dict[UUID, tuple[JobView, ...]] = {}
     for row in await connection.execute(statement):
-        found[row.worker_id] = (*found.get(row.worker_id, ()), job_view(row._mapping))
+        found[row.worker_id] = (*found.get(row.worker_id, ()), job_view(row))
     return {worker_id: jobs[:SHOWN_JOBS] for worker_id, jobs in found.items()}
 
 
-def _view(row: Mapping[str, Any], running: tuple[JobView, ...], now: datetime) -> WorkerView:
+def _view(row: sa.Row[Any], running: tuple[JobView, ...], now: datetime) -> WorkerView:
     return WorkerView(
-        id=row["id"],
-        supervisor_id=row["supervisor_id"],
-        kind=row["kind"],
-        host=row["host"],
-        pid=row["pid"],
-        version=row["version"],
-        queues=tuple(str(queue) for queue in row["queues"]),
-        jobs=tuple(str(name) for name in row["jobs"]),
-        priorities=row["priorities"],
-        slots=row["slots"],
-        busy=max(row["busy"], len(running)) if row["ended_at"] is None else 0,
-        memory_mb=row["memory_mb"],
-        beat_at=row["beat_at"],
-        started_at=row["started_at"],
-        stopping_at=row["stopping_at"],
-        ended_at=row["ended_at"],
-        end_reason=row["end_reason"],
-        wish=row["wish"],
-        stale_finishes=row["stale_finishes"],
-        rev=row["rev"],
-        late=row["ended_at"] is None and (now - row["beat_at"]).total_seconds() > SILENT_AFTER_S,
+        id=row.id,
+        supervisor_id=row.supervisor_id,
+        kind=row.kind,
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        queues=tuple(str(queue) for queue in row.queues),
+        jobs=tuple(str(name) for name in row.jobs),
+        priorities=row.priorities,
+        slots=row.slots,
+        busy=max(row.busy, len(running)) if row.ended_at is None else 0,
+        memory_mb=row.memory_mb,
+        beat_at=row.beat_at,
+        started_at=row.started_at,
+        stopping_at=row.stopping_at,
+        ended_at=row.ended_at,
+        end_reason=row.end_reason,
+        wish=row.wish,
+        stale_finishes=row.stale_finishes,
+        rev=row.rev,
+        late=row.ended_at is None and (now - row.beat_at).total_seconds() > SILENT_AFTER_S,
         current=running,
     )
 

@@ -94,6 +94,7 @@ async def start(
     wanted: dict[str, Any],
     *,
     cutoff: datetime | None = None,
+    reason: str = "",
     actor: Actor,
 ) -> Operation:
     """Plans the action for the clerk. Rows that came after `cutoff` (default: now) are left out. One audit entry."""
@@ -101,7 +102,7 @@ async def start(
     now = utc_now()
     operation = Operation(
         action=action,
-        filter={"q": wanted.get("q") or "", "ids": [str(i) for i in wanted.get("ids") or []]},
+        filter={"q": wanted.get("q") or "", "ids": [str(i) for i in wanted.get("ids") or []], "reason": reason},
         cutoff=min(cutoff or now, now),
         status="pending",
         user_id=actor.name,

@@ -1,0 +1,54 @@
+"""What the pages of this desk share: the process's engine, a connection to read with, what is asked for once for many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from litestar import Request, Response
+
+from webapp import render
+from webapp.queries.counters import Cached
+from worker.db.session import Database
+from worker.engine import Engine
+from worker.settings import Settings
+
+AnyRequest = Request[Any, Any, Any]
+Answer = Response[Any]
+
+
+def engine(request: AnyRequest) -> Engine:
+    found: Engine = request.app.state.engine
+    return found
+
+
+def database(request: AnyRequest) -> Database:
+    return engine(request).database
+
+
+def settings(request: AnyRequest) -> Settings:
+    return engine(request).settings
+
+
+def late_after_s(request: AnyRequest) -> float:
+    return settings(request).alert_backlog_age_s
+
+
+def cached(request: AnyRequest) -> Cached:
+    """Answers that many readers of this process may share for a moment."""
+    found: Cached | None = request.app.state.get("cached")
+    if found is None:
+        found = request.app.state["cached"] = Cached()
+    return found
+
+
+def address(path: str, pairs: Sequence[tuple[str, Any]]) -> str:
+    """The path with what is set of the pairs as its query."""
+    query = urlencode([(name, value) for name, value in pairs if value not in (None, "", ())])
+    return f"{path}?{query}" if query else path
+
+
+def gone(request: AnyRequest, noun: str, url: str) -> Answer:
+    """What was asked for is not there: back to the list, which says so."""
+    return render.redirect(request, url, f"That {noun} is not there any more, or never was.", "error")

@@ -1,0 +1,101 @@
+"""The workers page: who runs, what they hold, and how the broker is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from litestar import get, post
+
+from webapp import render
+from webapp.auth import actor, operator, viewer
+from webapp.pages.after import came_from
+from webapp.pages.shared import Answer, AnyRequest, cached, database, engine, gone, late_after_s
+from webapp.queries.queues import list_queues
+from webapp.queries.workers import list_workers, load_workers
+from worker.accounts.audit import audit
+from worker.db.session import changed
+from worker.engine import Engine
+from worker.process.models import Worker
+
+STATS_TIMEOUT_S = 2.0
+KINDS = {"nats": "NATS JetStream", "redis": "Redis Streams"}
+WISHES = {"drain": "It takes nothing new and ends when its jobs have.", "restart": "It restarts once its jobs have ended."}
+
+
+@get("/workers", guards=[viewer])
+async def workers(request: AnyRequest) -> Answer:
+    async with database(request).read() as connection:
+        found = await list_workers(connection)
+        queues = await list_queues(connection, late_after_s(request))
+    return render.page(
+        request,
+        "workers/list.html",
+        title="Workers",
+        nav="workers",
+        workers=found,
+        unserved=[
+            {"queue": queue.name, "waiting": queue.waiting, "oldest_at": queue.oldest_at}
+            for queue in queues
+            if queue.waiting and not queue.has_worker
+        ],
+        broker=await cached(request).get("broker", 1.0, lambda: broker(engine(request))),
+    )
+
+
+async def broker(engine: Engine) -> dict[str, Any]:
+    """What workers/_broker.html shows; a broker that does not answer in time is trouble, not an error."""
+    stats: dict[str, Any] = {}
+    try:
+        stats = await asyncio.wait_for(engine.doorbells.stats(), STATS_TIMEOUT_S)
+        trouble = None if engine.doorbells.connected else "The broker cannot be reached."
+    except (OSError, TimeoutError):
+        trouble = "The broker does not answer."
+    stream = stats.get("stream")
+    return {
+        "kind": KINDS.get(engine.settings.transport, "In this process"),
+        "connected": engine.doorbells.connected,
+        "url": stats.get("url") or "",
+        "version": stats.get("version") or "",
+        "trouble": trouble,
+        "sync_words": stats.get("sync"),
+        "streams": [stream] if stream else [],
+        "consumers": [
+            {**one, "name": f"{one['queue']} · {one['lane']}"}
+            for one in sorted(stats.get("consumers", ()), key=lambda one: (one["queue"], one["lane"]))
+        ],
+    }
+
+
+@post("/workers/{worker_id:uuid}/drain", guards=[operator])
+async def drain(request: AnyRequest, worker_id: UUID) -> Answer:
+    return await _wish(request, worker_id, "drain")
+
+
+@post("/workers/{worker_id:uuid}/restart", guards=[operator])
+async def restart(request: AnyRequest, worker_id: UUID) -> Answer:
+    return await _wish(request, worker_id, "restart")
+
+
+async def _wish(request: AnyRequest, worker_id: UUID, wish: str) -> Answer:
+    """Asks a worker: it reads its row with every beat."""
+    async with database(request).transaction() as session:
+        alive = sa.select(Worker).where(Worker.id == worker_id, Worker.ended_at.is_(None))
+        worker = await session.scalar(alive.with_for_update())
+        if worker is not None:
+            before, worker.wish, worker.rev = worker.wish, wish, worker.rev + 1
+            changed(session, "worker", worker.id, worker.rev)
+            was, now = {"wish": before}, {"wish": wish}
+            await audit(session, actor(request), f"worker.{wish}", "worker", worker.id, before=was, after=now)
+    if worker is None:
+        return gone(request, "worker", "/workers")
+    if not request.headers.get("hx-request"):
+        return render.redirect(request, came_from(request, "/workers"), WISHES[wish])
+    async with database(request).read() as connection:
+        found = await load_workers(connection, [worker_id])
+    return render.fragment(request, "workers/_after.html", flash=WISHES[wish], worker=found[worker_id])
+
+
+routes = [workers, drain, restart]

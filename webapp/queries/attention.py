@@ -1,0 +1,127 @@
+"""What needs a person, most urgent first. Pure: what was read and the time come in as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from urllib.parse import urlencode
+
+from webapp.filters import plural, shortened, span
+from webapp.queries.overview import FailureGroup
+from webapp.queries.queues import QueueView
+
+NEW_FOR_S = 3600.0
+"""A failure group that began within this is new, and stands above older ones."""
+MOST_GROUPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One line of the list. `failed` is broken now; `retrying` is a warning."""
+
+    kind: Literal["failed", "retrying"]
+    title: str
+    detail: str
+    href: str
+    since: datetime | None = None
+    link_words: str = "Show"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the process knows of what it stands on, and when a queue is too long or too slow."""
+
+    broker_connected: bool
+    backplane_connected: bool
+    late_after_s: float
+    too_many: int
+
+
+def attention(
+    groups: Sequence[FailureGroup], queues: Sequence[QueueView], around: Surroundings, now: datetime
+) -> list[Attention]:
+    """The machinery, then queues nobody serves, then late ones, then failures: new groups before old ones."""
+    return [
+        *_machinery(around),
+        *_unserved(queues),
+        *_late(queues, around, now),
+        *_failures(groups, now),
+        *_paused(queues),
+    ]
+
+
+def _machinery(around: Surroundings) -> list[Attention]:
+    if not around.broker_connected:
+        detail = "Accepted jobs are safe: workers read the database until it is back."
+        return [Attention("failed", "The broker cannot be reached", detail, "/workers")]
+    if not around.backplane_connected:
+        return [Attention("retrying", "Live updates come every second", "The backplane cannot be reached.", "/workers")]
+    return []
+
+
+def _unserved(queues: Sequence[QueueView]) -> list[Attention]:
+    return [
+        Attention(
+            "failed",
+            f"No worker takes the queue {queue.name}",
+            f"{plural(queue.waiting, 'job')} waiting",
+            "/workers",
+            queue.oldest_at,
+        )
+        for queue in queues
+        if queue.waiting and not queue.has_worker
+    ]
+
+
+def _late(queues: Sequence[QueueView], around: Surroundings, now: datetime) -> list[Attention]:
+    found = []
+    for queue in sorted(queues, key=lambda queue: queue.oldest_at or now):
+        if not queue.has_worker or queue.paused_at or not queue.waiting:
+            continue
+        rows = _rows(f"queue:{queue.name}", status="queued")
+        if queue.late and queue.oldest_at:
+            waited = span((now - queue.oldest_at).total_seconds())
+            words = f"The queue {queue.name} is late"
+            detail = f"its oldest job has waited {waited}, {plural(queue.waiting, 'job')} in all"
+            found.append(Attention("retrying", words, detail, rows, queue.oldest_at))
+        elif queue.waiting >= around.too_many:
+            words = f"The queue {queue.name} is long"
+            found.append(Attention("retrying", words, f"{plural(queue.waiting, 'job')} waiting", rows, queue.oldest_at))
+    return found
+
+
+def _failures(groups: Sequence[FailureGroup], now: datetime) -> list[Attention]:
+    def is_old(group: FailureGroup) -> bool:
+        return (now - group.first_at).total_seconds() > NEW_FOR_S
+
+    ranked = sorted(groups, key=lambda group: (is_old(group), -group.last_at.timestamp()))
+    return [
+        Attention(
+            "failed",
+            f"{group.job_name}: {shortened(group.error, 160) or 'failed without a message'}",
+            f"{plural(group.count, 'time')}{'' if is_old(group) else ', new'}",
+            _rows(f"group:{group.fingerprint}", status="failed"),
+            group.last_at,
+        )
+        for group in ranked[:MOST_GROUPS]
+    ]
+
+
+def _paused(queues: Sequence[QueueView]) -> list[Attention]:
+    return [
+        Attention(
+            "retrying",
+            f"The queue {queue.name} is paused",
+            f"{queue.pause_reason or 'no reason given'}, {plural(queue.waiting, 'job')} waiting",
+            _rows(f"queue:{queue.name}", status="queued"),
+            queue.paused_at,
+        )
+        for queue in queues
+        if queue.paused_at and queue.waiting
+    ]
+
+
+def _rows(search: str, *, status: str) -> str:
+    return "/job-logs?" + urlencode({"status": status, "f": search})

@@ -42,7 +42,7 @@ def check(args: dict[str, Any]) -> None:
     stack: list[tuple[str, Any, int]] = [("", args, 1)]
     while stack:
         path, value, depth = stack.pop()
-        if depth > MAX_DEPTH:
+        if depth > MAX_DEPTH and isinstance(value, dict | list | tuple):
             raise Invalid({_name(path): f"is nested deeper than {MAX_DEPTH} levels"})
         if problem := _problem(value):
             raise Invalid({_name(path): problem})

@@ -43,5 +43,37 @@ def web(port: Port = None, host: Host = None, jobs: Jobs = None) -> None:
     os.execv(sys.executable, command)  # noqa: S606 # the same process goes on as the web process
 
 
-def worker() -> None:
-    """Runs jobs."""
+def worker(
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Worker processes. [M_WORKER_PROCESSES]")
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="Jobs at a time in each process. [M_WORKER_CONCURRENCY]"),
+    ] = None,
+    queues: Annotated[
+        str,
+        typer.Option(
+            help="Queues to take from, in this order, with weights if wanted: mail,imports:2. Default: all."
+        ),
+    ] = "",
+    priorities: Annotated[str, typer.Option(help="Priorities to take: 0-3. 0 is the first.")] = "0-9",
+    max_memory_mb: Annotated[
+        float | None, typer.Option(min=32, help="Replace a process that has grown beyond this.")
+    ] = None,
+    max_jobs_per_process: Annotated[
+        int | None, typer.Option(min=1, help="Replace a process after so many jobs.")
+    ] = None,
+    jobs: Jobs = None,
+) -> None:
+    """Runs jobs until it is told to stop; then what runs may finish for 25 seconds, and the rest goes to others."""
+    settings = read_settings(M_JOB_MODULES=jobs)
+    from worker.process.supervisor import run_supervisor
+
+    try:
+        code = run_supervisor(
+            settings, processes, concurrency, queues, priorities, max_memory_mb, max_jobs_per_process
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    raise typer.Exit(code)

@@ -143,7 +143,7 @@ def _words(error: BaseException, timeout_s: float) -> tuple[str, str | None]:
         return str(error.error), None
     shown = error.error if isinstance(error, Retry) and isinstance(error.error, BaseException) else error
     text = "".join(tracebacks.format_exception_only(type(shown), shown)).strip()
-    if isinstance(shown, DeskError):
+    if isinstance(shown, DeskError | Discard | Retry):
         text = f"{type(shown).__name__}: {shown}"
     return text, "".join(tracebacks.format_exception(type(shown), shown, _own_frames(shown.__traceback__)))
 

@@ -60,6 +60,7 @@ OPENAPI: Final = OpenAPIConfig(
     version="1",
     description="Jobs, queues and workers. Every call needs `Authorization: Bearer <token>`; errors are Problem Details.",
     path="/schema",
+    use_handler_docstrings=True,
     render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
     security=[{"token": []}],
     components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),

@@ -69,6 +69,13 @@ def documented(
     return Documented
 
 
+class _Example(Example):
+    """An example whose nulls stay: Litestar leaves what is None out of the document."""
+
+    def to_schema(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+
 def _query_parameters(kind: type[msgspec.Struct] | None) -> list[Parameter]:
     if kind is None:
         return []
@@ -95,7 +102,7 @@ def _header_parameters(headers: dict[str, str]) -> list[Parameter]:
 
 
 def _request_body(kind: type[msgspec.Struct], example: Any, *, required: bool) -> RequestBody:
-    media = OpenAPIMediaType(schema=_raw(_json_schema(kind)), examples={"example": Example(value=example)})
+    media = OpenAPIMediaType(schema=_raw(_json_schema(kind)), examples={"example": _Example(value=example)})
     return RequestBody(content={"application/json": media}, required=required)
 
 
@@ -106,12 +113,12 @@ def _describe_responses(
     [(status, success)] = [(status, found) for status, found in responses.items() if status.startswith("2")]
     assert isinstance(success, OpenAPIResponse)
     for media in (success.content or {}).values():
-        media.examples = {"example": Example(value=answer)}
+        media.examples = {"example": _Example(value=answer)}
     operation.responses = {status: success}
     for code, text in also.items():
         operation.responses[str(code)] = OpenAPIResponse(description=text, content=success.content)
     for code in sorted(set(problems)):
-        media = OpenAPIMediaType(schema=_raw(_PROBLEM), examples={"example": Example(value=_problem(code))})
+        media = OpenAPIMediaType(schema=_raw(_PROBLEM), examples={"example": _Example(value=_problem(code))})
         operation.responses[str(code)] = OpenAPIResponse(
             description=PROBLEMS[code], content={"application/problem+json": media}
         )

@@ -86,7 +86,7 @@ class Attempt(Struct):
 
 
 class Job(Struct):
-    """One request to run a job, with its whole life. Secret arguments read `***`."""
+    """One request to run a job, with its whole life. Secret arguments are masked."""
 
     job_id: str
     job_name: str

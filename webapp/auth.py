@@ -214,6 +214,7 @@ class Authenticator:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._known: dict[str, _Known] = {}
+        self._changes_heard = 0
         self._marks: set[asyncio.Task[None]] = set()
 
     async def recognise(self, scope: Scope) -> None:
@@ -261,6 +262,7 @@ class Authenticator:
         """From the backplane: somebody's rights changed, or messages of that may have been missed."""
         kinds = {change[0] for change in message.get("changes", ())} if topic == CHANGES else ()
         if topic in (REVOKED, RESYNC) or "user" in kinds:
+            self._changes_heard += 1
             self._known.clear()
 
     async def _look_up(self, key: str, ask: Any) -> _Known | None:
@@ -268,7 +270,7 @@ class Authenticator:
         if known is not None and time.monotonic() - known.asked_at < REMEMBERED_S:
             return known
         wanted = key.split(" ")[1:]
-        asked_at = time.monotonic()
+        asked_at, heard = time.monotonic(), self._changes_heard
         async with self.database.read() as connection:
             row = await ask(connection, *wanted)
         if row is None or not hmac.compare_digest(row.token_hash, wanted[-1]):
@@ -286,7 +288,8 @@ class Authenticator:
         known = _Known(user, asked_at, row.last_used_at, row.expires_at, row.token_hash)
         if len(self._known) >= MOST_REMEMBERED:
             self._known.clear()
-        self._known[key] = known
+        if heard == self._changes_heard:  # else the row may be older than the change
+            self._known[key] = known
         return known
 
     def _mark(self, statement: Any) -> None:

@@ -109,7 +109,11 @@ async def _ask(site: Site, role: str, token: str, route: str) -> httpx.Response:
             method, path, headers={"Authorization": f"Bearer {token}"}, **body
         )
     browser: Browser = site.browser() if role == "anonymous" else await site.signed_in(f"{role}-person", role)
-    data = {"_csrf": await browser.form_token(), "theme": "auto", "current": PASSWORD} if method != "GET" else None
+    data = (
+        {"_csrf": await browser.form_token(), "theme": "auto", "current": PASSWORD}
+        if method != "GET"
+        else None
+    )
     return await browser.http.request(method, path, data=data)
 
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +26,8 @@ from worker.process.nats_server import NatsServer, NatsServerError
 from worker.settings import Settings
 
 CONFIGURATION = 78
+PREPARE = "import sys; from worker.cli import run; sys.exit(run(['db', 'upgrade']) or run(['setup-link', '--if-needed']))"
+"""Two commands in one process: each start of Python costs a second of a desk that somebody waits for."""
 TICK_S = 0.1
 READY_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 35.0
@@ -132,14 +135,15 @@ class Desk:
         if self.embed:
             self.nats = NatsServer(self.settings.home / "nats")
             self.nats.start()
-        if code := self._command("db", "upgrade"):
+        code, link = self._prepare()
+        if code or self.stopping:
             return 0 if self.stopping else code
         self.children = self._children()
-        link = self._start_command("setup-link", "--if-needed")
         if (failure := self._until_ready()) is not None:
-            platform.kill_tree(link)
             return failure
-        self._announce(link)
+        if link:
+            print(f"Set up the first administrator (works once): {link}")
+        print(f"M Desk is ready at {self._address()}", flush=True)
         return self._watch(watcher)
 
     def _children(self) -> list[Child]:
@@ -168,12 +172,6 @@ class Desk:
                 return 1
             time.sleep(TICK_S / 2)
         return 0
-
-    def _announce(self, link: subprocess.Popen[bytes]) -> None:
-        text = (link.communicate()[0] or b"").decode(errors="replace").strip()
-        if link.returncode == 0 and text:
-            print(f"Set up the first administrator (works once): {text.splitlines()[-1]}")
-        print(f"M Desk is ready at {self._address()}", flush=True)
 
     def _watch(self, watcher: Watcher | None) -> int:
         next_look = time.monotonic() + 1
@@ -223,20 +221,20 @@ class Desk:
         assert self.nats.process
         return self.nats.process
 
-    def _command(self, *arguments: str) -> int:
-        """Runs an `m` command to its end, or to ours."""
-        process = platform.spawn(_command_line(*arguments), self._environment())
-        while (code := process.poll()) is None:
-            if self.stopping:
-                platform.kill_tree(process)
-                return 1
-            time.sleep(TICK_S / 5)
-        return code
-
-    def _start_command(self, *arguments: str) -> subprocess.Popen[bytes]:
-        return platform.spawn(
-            _command_line(*arguments), self._environment(), subprocess.PIPE, subprocess.DEVNULL
-        )
+    def _prepare(self) -> tuple[int, str]:
+        """Migrates, in a process of its own; its exit code, and the set-up link if nobody has been set up yet."""
+        with tempfile.TemporaryFile() as output:
+            process = platform.spawn(
+                [sys.executable, "-c", PREPARE], self._environment(), output, sys.stderr.fileno()
+            )
+            while process.poll() is None:
+                if self.stopping:
+                    platform.kill_tree(process)
+                time.sleep(TICK_S / 5)
+            output.seek(0)
+            words = output.read().decode(errors="replace").split()
+        link = words[-1] if words else ""
+        return process.returncode, link if "://" in link else ""
 
     def _environment(self) -> Mapping[str, str]:
         """What the children see: this process's environment with the decisions of `m dev`."""

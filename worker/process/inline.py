@@ -40,43 +40,63 @@ class InlineWorker:
     async def start(self, engine: Engine) -> None:
         """Returns when the worker is known; jobs run from then on."""
         capture.install()
-        orders = Orders(str(new_id()), "", 0, engine.settings.worker_concurrency)
-        self._engine, self._worker = engine, WorkerChild(engine, orders)
-        self._worker.receiver.drain_s = DRAIN_S
-        await self._worker.enter("inline", None)
-        self._work = asyncio.create_task(self._worker.receiver.listen(self._stop), name="inline worker")
+        self._engine = engine
+        await self._begin(engine)
         self._tasks = [
             asyncio.create_task(run_loops(loops(engine)), name="inline clerk"),
-            asyncio.create_task(self._worker.advertises()),
-            asyncio.create_task(self._worker.follows_queues()),
-            asyncio.create_task(self._beat()),
+            asyncio.create_task(self._beat(engine), name="inline beat"),
         ]
 
     async def stop(self) -> None:
         """Takes nothing new, waits a little, releases the rest."""
-        if self._engine is None or self._worker is None or self._work is None:
+        if self._engine is None:
             return
-        self._stop.set()
-        await asyncio.gather(self._work, return_exceptions=True)
+        await self._end(self._engine, "the web process was stopped")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(SQLAlchemyError, OSError):
-            await rescue_worker(self._engine.database, self._worker.orders.id, "the web process was stopped")
 
-    async def _beat(self) -> None:
-        """In the same loop as the jobs: one that blocks it for a whole lease also stops the clerk that would notice."""
-        assert self._engine is not None
-        assert self._worker is not None
-        receiver = self._worker.receiver
+    async def _begin(self, engine: Engine) -> None:
+        """A worker with a new id."""
+        self._stop = asyncio.Event()
+        self._worker = WorkerChild(engine, Orders(str(new_id()), "", 0, engine.settings.worker_concurrency))
+        self._worker.receiver.drain_s = DRAIN_S
+        await self._worker.enter("inline", None)
+        self._work = asyncio.create_task(self._run(self._worker, self._stop), name="inline worker")
+
+    async def _end(self, engine: Engine, reason: str) -> None:
+        if self._worker is None or self._work is None:
+            return
+        self._stop.set()
+        await asyncio.gather(self._work, return_exceptions=True)
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            await rescue_worker(engine.database, self._worker.orders.id, reason)
+
+    async def _run(self, worker: WorkerChild, stop: asyncio.Event) -> None:
+        loops = [asyncio.create_task(loop()) for loop in (worker.advertises, worker.follows_queues)]
+        try:
+            await worker.receiver.listen(stop)
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+
+    async def _beat(self, engine: Engine) -> None:
+        """Beats in the loop of the jobs. Who was declared dead, because a job blocked it for a lease, begins anew."""
         while True:
-            self._beats += 1
-            held = [[str(e.id), e.hold.claimed.epoch] for e in receiver.held]
-            beat = Beat(
-                self._worker.orders.id, self._beats, held, receiver.slots.running, memory_mb(os.getpid())
-            )
             try:
-                await presence.beat(self._engine.database, [beat])
+                if (await self._beat_once(engine)) == "ended":
+                    log.warning("This process had been declared dead: a job must have blocked its event loop")
+                    await self._end(engine, "declared dead")
+                    await self._begin(engine)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("The inline worker's beat was not written", error=str(error)[:200])
-            await asyncio.sleep(self._engine.settings.lease_s / 3)
+            await asyncio.sleep(engine.settings.lease_s / 3)
+
+    async def _beat_once(self, engine: Engine) -> str | None:
+        assert self._worker is not None
+        self._beats += 1
+        receiver, worker_id = self._worker.receiver, self._worker.orders.id
+        held = [[str(e.id), e.hold.claimed.epoch] for e in receiver.held]
+        beat = Beat(worker_id, self._beats, held, receiver.slots.running, memory_mb(os.getpid()))
+        return (await presence.beat(engine.database, [beat])).get(worker_id)

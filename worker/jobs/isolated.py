@@ -115,7 +115,8 @@ def main() -> None:
     line = _take_stdout()
     order = json.loads(sys.stdin.buffer.readline())
     _end_with_parent()
-    logging.basicConfig(level=logging.INFO, handlers=[LogLines(line)], force=True)
+    logging.getLogger().addHandler(LogLines(line))
+    logging.getLogger().setLevel(logging.INFO)
     job = None
     try:
         job = _find(order)

@@ -66,7 +66,15 @@ def test_every_problem_has_its_field() -> None:
     with pytest.raises(Invalid) as caught:
         from_form(
             FIELDS,
-            {**FILLED, "title": "", "count": "3.5", "price": "x", "level": "9", "numbers": "1\ntwo", "options": "{"},
+            {
+                **FILLED,
+                "title": "",
+                "count": "3.5",
+                "price": "x",
+                "level": "9",
+                "numbers": "1\ntwo",
+                "options": "{",
+            },
         )
     assert caught.value.problems == {
         "title": "is required",

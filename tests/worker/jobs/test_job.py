@@ -122,7 +122,10 @@ def refused(**options: Any) -> str:
         ({"schedule": {"cron": "0 9 * * *"}}, "schedule is a list"),
         ({"schedule": [{"cron": "0 9 * * *", "time_zone": "Mars/Base"}]}, "IANA time zone"),
         ({"schedule": [{"cron": "0 9 * * *", "tz": "UTC"}]}, "schedule has 'tz'"),
-        ({"schedule": [{"cron": "0 9 * * *", "args": {"b": 1}}]}, "arguments do not fit: b: is not a parameter"),
+        (
+            {"schedule": [{"cron": "0 9 * * *", "args": {"b": 1}}]},
+            "arguments do not fit: b: is not a parameter",
+        ),
     ],
 )
 def test_a_mistake_names_the_job_and_the_problem(options: dict[str, Any], words: str) -> None:
@@ -198,5 +201,7 @@ def test_cron_fills_in_what_is_finer_with_zeros(given: Any, expression: str) -> 
 
 def test_importing_worker_is_light_and_opens_nothing() -> None:
     code = "import sys, worker; print([m for m in ('sqlalchemy', 'taskiq', 'nats', 'pydantic', 'litestar') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "[]"

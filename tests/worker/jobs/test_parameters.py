@@ -119,7 +119,12 @@ def test_the_fields_tell_how_to_draw_the_form() -> None:
         "address": "object", "person": "object", "box": "object", "secret": "secret", "size": "enum",
         "maybe": "integer", "bounded": "integer", "anything": "json",
     }  # fmt: skip
-    assert [name for name, field in fields.items() if not field.required] == ["size", "maybe", "bounded", "anything"]
+    assert [name for name, field in fields.items() if not field.required] == [
+        "size",
+        "maybe",
+        "bounded",
+        "anything",
+    ]
     assert fields["color"].choices == ("red", "blue")
     assert (fields["size"].choices, fields["size"].default) == (("s", "m"), "m")
     assert (fields["bounded"].minimum, fields["bounded"].maximum) == (1, 5)
@@ -235,7 +240,11 @@ def test_integers_of_64_bits_are_kept_exactly(number: int) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=20,
 )
@@ -274,7 +283,13 @@ def test_code_and_catalogue_agree_on_what_fits(value: Any) -> None:
 
 def test_values_of_python_callers_are_written_as_json() -> None:
     made = everything.definition
-    args = {**GOOD, "day": date(2026, 2, 3), "price": Decimal("12.50"), "color": Color.RED, "person": Person(name="Ada")}
+    args = {
+        **GOOD,
+        "day": date(2026, 2, 3),
+        "price": Decimal("12.50"),
+        "color": Color.RED,
+        "person": Person(name="Ada"),
+    }
     assert made.validate(args)["day"] == "2026-02-03"
     with pytest.raises(Invalid, match="anything: cannot be written as JSON: it is a object"):
         made.validate({**GOOD, "anything": object()})

@@ -20,7 +20,9 @@ policies = st.builds(
 
 
 @given(policies, attempts, chances)
-def test_a_wait_is_never_negative_and_never_above_the_cap(policy: RetryPolicy, attempt: int, chance: float) -> None:
+def test_a_wait_is_never_negative_and_never_above_the_cap(
+    policy: RetryPolicy, attempt: int, chance: float
+) -> None:
     assert 0 <= policy.delay(attempt, chance) <= policy.cap_s
 
 
@@ -78,7 +80,9 @@ def test_retry_takes_a_timedelta_and_bounds_what_makes_no_sense() -> None:
         Retry(after=float("nan"))
 
 
-@pytest.mark.parametrize("wrong", [{"max_retries": -1}, {"max_retries": True}, {"base_s": 0}, {"base_s": 10, "cap_s": 5}])
+@pytest.mark.parametrize(
+    "wrong", [{"max_retries": -1}, {"max_retries": True}, {"base_s": 0}, {"base_s": 10, "cap_s": 5}]
+)
 def test_a_policy_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be|waits"):
         RetryPolicy(**wrong)  # type: ignore[arg-type]

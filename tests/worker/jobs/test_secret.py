@@ -110,7 +110,9 @@ def test_results_are_cleaned_deep_and_stay_json() -> None:
         note: str
 
     hide = redactor("sesame", 12345)
-    assert hide.value({"sesame": ["x sesame y", 12345, 1, True, None, ("sesame",)], "made": Answer("sesame")}) == {
+    assert hide.value(
+        {"sesame": ["x sesame y", 12345, 1, True, None, ("sesame",)], "made": Answer("sesame")}
+    ) == {
         "••••••": ["x •••••• y", "••••••", 1, True, None, ["••••••"]],
         "made": {"note": "••••••"},
     }

@@ -65,7 +65,8 @@ class WorkerChild:
         )
 
     async def enter(self, kind: str, supervisor_id: UUID | None) -> None:
-        """Makes the process known: its row, and what it can run."""
+        """Makes known what it can run and then itself: whoever sees its row can enqueue its jobs."""
+        await self.engine.catalogue.advertise(self.engine.registry, self.orders.id)
         await presence.enter(
             self.engine.database,
             self.orders.id,
@@ -76,7 +77,6 @@ class WorkerChild:
             priorities=self.orders.priorities,
             slots=self.orders.concurrency,
         )
-        await self.engine.catalogue.advertise(self.engine.registry, self.orders.id)
 
     async def run(self, stop: Stop) -> None:
         """Works until `stop`, then drains."""

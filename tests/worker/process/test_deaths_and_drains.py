@@ -1,0 +1,136 @@
+"""Children and parents that die, and those that are asked to go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.worker.process.harness import ROOT, SUPERVISOR, Workers, alive
+from worker.joblogs.models import JobAttempt
+from worker.process.models import Worker
+
+pytestmark = pytest.mark.timeout(180)
+
+
+async def test_a_killed_childs_job_runs_again_in_another(workers: Workers):
+    await workers.start()
+    job_id = await workers.enqueue("mark", path=str(workers.witness), seconds=3)
+    start = (await workers.witness_of("start"))[0]
+    os.kill(int(start[3]), signal.SIGKILL)
+    row = await workers.job(job_id)
+    first, second = await workers.witness_of("start", 2)
+    assert (row.status, row.attempt, row.lost_count) == ("success", 1, 1)
+    assert int(second[2]) > int(first[2])
+    assert second[3] != first[3]
+    attempt = (await workers.rows(JobAttempt, JobAttempt.job_id == job_id))[0]
+    assert (attempt.outcome, "SIGKILL" in attempt.error) == ("lost", True)
+    assert row.started_at - attempt.ended_at < (row.completed_at - row.started_at)
+
+
+async def test_children_die_with_a_killed_parent_and_the_next_one_takes_their_jobs(sqlite_workers: Workers):
+    workers = await sqlite_workers.start(children=2)
+    job_id = await workers.enqueue("mark", path=str(workers.witness), seconds=2)
+    await workers.witness_of("start")
+    pids = await workers.pids() + await workers.pids("clerk")
+    assert len(pids) == 3
+    assert await workers.end(signal.SIGKILL) == -signal.SIGKILL
+    async with asyncio.timeout(10):
+        while any(alive(pid) for pid in pids):
+            await asyncio.sleep(0.05)
+    await workers.start(children=1)
+    assert (await workers.job(job_id)).status == "success"
+
+
+async def test_sigterm_lets_jobs_end_and_exits_zero(workers: Workers):
+    await workers.start()
+    job_id = await workers.enqueue("mark", path=str(workers.witness), seconds=2)
+    await workers.witness_of("start")
+    assert await workers.end() == 0
+    row = await workers.job(job_id)
+    assert (row.status, row.attempt, len(workers.witnessed())) == ("success", 1, 2)
+    assert await workers.rows(Worker, Worker.ended_at.is_(None)) == []
+
+
+@pytest.mark.slow
+async def test_what_does_not_end_in_time_is_released_unburnt(sqlite_workers: Workers):
+    workers = await sqlite_workers.start()
+    jobs = [
+        await workers.enqueue("mark", path=str(workers.witness), seconds=100),
+        await workers.enqueue("deaf", path=str(workers.witness), seconds=100),
+    ]
+    await workers.witness_of("start", 2)
+    assert await workers.end() == 0
+    for job_id in jobs:
+        row = await workers.job(job_id, "queued")
+        assert (row.attempt, row.lost_count, row.epoch) == (0, 0, 2)
+
+
+async def test_a_second_ctrl_c_waits_no_longer(sqlite_workers: Workers):
+    workers = await sqlite_workers.start()
+    await workers.enqueue("mark", path=str(workers.witness), seconds=100)
+    await workers.witness_of("start")
+    assert workers.process is not None
+    workers.process.send_signal(signal.SIGINT)
+    await asyncio.sleep(1.5)
+    before = asyncio.get_running_loop().time()
+    assert await workers.end(signal.SIGINT) == 0
+    assert asyncio.get_running_loop().time() - before < 10
+
+
+async def test_sighup_replaces_every_child_and_loses_nothing(sqlite_workers: Workers):
+    workers = await sqlite_workers.start(children=2, concurrency=2)
+    before = set(await workers.pids()) | set(await workers.pids("clerk"))
+    ids = [await workers.enqueue("mark", path=str(workers.witness), seconds=0.2) for _ in range(30)]
+    workers.process.send_signal(signal.SIGHUP)
+
+    async def all_pids() -> set[int]:
+        return set(await workers.pids()) | set(await workers.pids("clerk"))
+
+    await workers.until(all_pids, lambda pids: len(pids) == 3 and not pids & before)
+    for job_id in ids:
+        assert (await workers.job(job_id)).status == "success"
+    assert len([line for line in workers.witnessed() if line[0] == "end"]) == 30
+
+
+async def test_a_child_is_replaced_after_its_share_of_jobs(sqlite_workers: Workers):
+    workers = await sqlite_workers.start(max_jobs=5)
+    before = await workers.pids()
+    for n in range(12):
+        await workers.job(await workers.enqueue("add", a=n))
+    await workers.until(workers.pids, lambda pids: not set(pids) & set(before))
+
+
+async def test_a_child_that_keeps_dying_is_restarted_ever_more_slowly(sqlite_workers: Workers):
+    workers = await sqlite_workers.start()
+    job_id = await workers.enqueue("die")
+    row = await workers.job(job_id)
+    assert (row.status, row.reason) == ("failed", "poison")
+    assert "restart_in_s=0.0" in workers.log()
+
+
+async def test_a_worker_without_a_broker_url_says_so(tmp_path: Path, sqlite_url: str):
+    code, said = await _run_to_end(Workers(tmp_path, sqlite_url, None))
+    assert (code, "set NATS_URL" in said) == (78, True)
+
+
+async def test_a_module_that_does_not_import_ends_the_worker_at_once(
+    tmp_path: Path, sqlite_url: str, nats_server
+):
+    code, said = await _run_to_end(Workers(tmp_path, sqlite_url, nats_server.url, M_JOB_MODULES="not_there"))
+    assert (code, "there is no module 'not_there'" in said) == (78, True)
+
+
+async def _run_to_end(workers: Workers) -> tuple[int, str]:
+    command = [sys.executable, "-c", SUPERVISOR, json.dumps({"processes": 1})]
+    environ = {k: v for k, v in os.environ.items() if k not in ("NATS_URL", "REDIS_URL")} | workers.environ
+    done = await asyncio.to_thread(
+        subprocess.run, command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stderr

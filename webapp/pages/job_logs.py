@@ -75,7 +75,7 @@ async def _context(
     if place.cursor and first is not None and place.sort == "enqueued":
         newer = await newer_count(connection, place.wanted, first)
     total = counts.get(place.status) if place.status else await matching(connection, place.wanted, late_after_s(request))
-    follows = not (place.cursor or place.problems or place.wanted.scans) and place.sort == "enqueued"
+    counts_new = not (place.problems or place.wanted.scans) and place.sort == "enqueued"
     return {
         "q": place.text,
         "problems": place.problems,
@@ -90,7 +90,7 @@ async def _context(
         "column_params": list_view.hidden_inputs(place, leave=("q", "sort", "hide")),
         "query": place.query,
         "status": place.status,
-        "live_search": place.query if follows else None,
+        "counts_new": counts_new,
         "cutoff": utc_now().isoformat(timespec="microseconds"),
         "matching": words(total) if total and total > len(page.items) else "",
         "newer_count": f"{newer}+" if newer >= 100 else str(newer) if newer else "",
@@ -98,7 +98,7 @@ async def _context(
         "newer_href": place.href(cursor=page.previous) if page.previous else None,
         "older_href": place.href(cursor=page.next) if page.next else None,
         "searched_back_to": page.searched_back_to,
-        "follows": follows,
+        "follows": counts_new and not place.cursor,
         "export_csv_href": place.href(f"{list_view.PATH}/export.csv", cursor=""),
         "export_json_href": place.href(f"{list_view.PATH}/export.json", cursor=""),
         "suggestions": await cached(request).get("suggestions", 60.0, lambda: suggestions(connection)),

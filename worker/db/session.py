@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -185,10 +186,17 @@ def _make_engine(url: str, pool_size: int, lock_timeout_s: float) -> AsyncEngine
         )
     database = make_url(url).database or ""
     if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
+        _make_private_file(Path(database))
     engine = create_async_engine(url, pool_size=pool_size)
     _prepare_sqlite(engine, lock_timeout_s)
     return engine
+
+
+def _make_private_file(path: Path) -> None:
+    """What it holds is nobody else's on this machine; SQLite gives its -wal and -shm files the same mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _prepare_sqlite(engine: AsyncEngine, lock_timeout_s: float) -> None:

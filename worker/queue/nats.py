@@ -143,6 +143,8 @@ class NatsJobBroker(JobBroker, PullBasedJetStreamBroker):
         log.debug("The connection to the broker had an error", broker=self.address, error=repr(error))
 
     async def _disconnected(self) -> None:
+        if self.client.is_closed:  # we left, the broker did not
+            return
         log.warning(
             "The connection to the broker is gone; jobs are still found by polling", broker=self.address
         )

@@ -50,7 +50,8 @@ def list_offers(as_json: AsJson = False) -> None:
         say_json(jobs)
     else:
         say_table(
-            ("name", "queue", "module", "doc"), [[j["name"], j["queue"], j["module"], j["doc"]] for j in jobs]
+            ("name", "queue", "module", "doc"),
+            [[*(j[name] for name in ("name", "queue", "module")), _first_line(j["doc"])] for j in jobs],
         )
 
 
@@ -179,6 +180,10 @@ def say_facts(facts: dict[str, Any]) -> None:
     for name, value in facts.items():
         if value not in (None, [], ""):
             say(f"{name.ljust(width)}  {cell_text(value)}")
+
+
+def _first_line(doc: str) -> str:
+    return doc.strip().partition("\n")[0]
 
 
 async def _offers(database: Database) -> dict[str, dict[str, Any]]:

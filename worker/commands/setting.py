@@ -48,14 +48,14 @@ def own_jobs(settings: Settings) -> Registry:
     """
     from worker.jobs.registry import Registry
 
-    _log_to_stderr()
+    log_to_stderr()
     return Registry().discover(settings.job_modules)
 
 
 def with_database(work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
     """Runs `work` on the database alone: for commands that only look."""
     settings = read_settings()
-    _log_to_stderr()
+    log_to_stderr()
 
     async def run() -> T:
         from worker.db.session import Database
@@ -73,7 +73,7 @@ def with_database(work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
 def with_engine(work: Callable[[Engine], Coroutine[Any, Any, T]], registry: Registry | None = None) -> T:
     """Runs `work` with a started engine: for commands that change something; its doorbells ring."""
     settings = desk_settings()
-    _log_to_stderr()
+    log_to_stderr()
 
     async def run() -> T:
         from worker.engine import Engine
@@ -84,7 +84,7 @@ def with_engine(work: Callable[[Engine], Coroutine[Any, Any, T]], registry: Regi
     return asyncio.run(run())
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
     """A command's stdout is its answer."""
     import logging
     import sys

@@ -25,7 +25,7 @@ def main() -> int:
         return _say(error, CONFIGURATION)
     except DeskError as error:
         return _say(error, 1)
-    app = create_app(Engine.create(settings, registry=registry))
+    app = create_app(Engine.create(settings, registry=registry), runs_jobs=registry is not None)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

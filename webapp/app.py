@@ -28,6 +28,7 @@ from webapp.paths import folder
 from webapp.security import MAX_BODY_BYTES, Gate, Rules
 from webapp.static import StaticFiles
 from worker.engine import Engine
+from worker.process.inline import InlineWorker
 
 PAGES: Final = [
     *overview.routes,
@@ -67,8 +68,11 @@ OPENAPI: Final = OpenAPIConfig(
 )
 
 
-def create_app(engine: Engine) -> Litestar:
-    """The web process's application around a started or startable engine; it starts and stops the engine."""
+def create_app(engine: Engine, *, runs_jobs: bool = False) -> Litestar:
+    """The web process's application around an engine, which it starts and stops.
+
+    With `runs_jobs` it is the worker too: where there is no broker, no other process could be.
+    """
     files = StaticFiles(folder("static"))
     rules = Rules(engine.settings)
     authenticator = Authenticator(engine.database)
@@ -90,6 +94,7 @@ def create_app(engine: Engine) -> Litestar:
         state=State(
             {
                 "engine": engine,
+                "inline_worker": InlineWorker() if runs_jobs else None,
                 "rules": rules,
                 "authenticator": authenticator,
                 "static": files,
@@ -110,10 +115,15 @@ async def running(app: Litestar) -> AsyncIterator[None]:
     async with engine:
         forget = engine.socket.subscribe(app.state.authenticator.hear)
         live: Live = app.state.live
+        inline: InlineWorker | None = app.state.inline_worker
         await live.start()
+        if inline is not None:
+            await inline.start(engine)
         try:
             yield
         finally:
+            if inline is not None:
+                await inline.stop()
             await live.stop()
             forget()
 

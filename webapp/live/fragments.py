@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from webapp.arguments import json_text
 from webapp.live.lines import LogLines
 from webapp.live.lists import NewJobs
 from webapp.live.sources import Context, Fragment, FragmentSource, Ids, Load, Render, Source
+from webapp.pages.bulk import load_operations
+from webapp.pages.overview import PROBE, probe_view
+from webapp.pages.workers import broker
+from webapp.queries.attention import Surroundings, attention
 from webapp.queries.counters import counters
 from webapp.queries.job_logs import load_jobs, load_whole_jobs
+from webapp.queries.one_job import app_trace, attempts_of, same_error, state_path
+from webapp.queries.overview import failure_groups, feed
+from webapp.queries.queues import list_queues, load_queues
+from webapp.queries.views import JobView
+from webapp.queries.workers import load_workers
+from worker.db.base import utc_now
 from worker.engine import Engine
 from worker.joblogs.models import JobLog
 
 EVERY_SECOND: Final = 1.0
+EVERYTHING: Final = ("job", "queue", "worker", "catalogue")
+
+More = Callable[[AsyncConnection, JobView], Awaitable[Context | None]]
 
 
 def sources(render: Render, engine: Engine) -> list[Source]:
     """All that pages can watch."""
-    found: list[Source] = [FragmentSource(fragment, render) for fragment in fragments(engine)]
+    found: list[Source] = [FragmentSource(fragment, render) for fragment in (*JOBS, *_others(engine))]
     return [*found, LogLines(render), NewJobs()]
 
 
-def fragments(engine: Engine) -> list[Fragment]:
-    late_after_s = engine.settings.alert_backlog_age_s
-    return [
-        Fragment("job-row", "job_logs/_row.html", job_rows, revs=job_revs),
-        Fragment(
-            "counters", "shell/_counters.html", _counters(late_after_s), whole=True, every_s=EVERY_SECOND
-        ),
-    ]
+# What depends on one job: read as soon as it changes
 
 
 async def job_revs(connection: AsyncConnection, ids: Ids) -> Mapping[str, str]:
@@ -53,18 +59,129 @@ async def job_rows(connection: AsyncConnection, ids: Ids) -> Mapping[str, Contex
     return {str(of): {"job": job, "rev": job.rev} for of, job in jobs.items()}
 
 
-def _counters(late_after_s: float) -> Load:
+def whole_jobs(more: More) -> Load:
+    """Jobs with all they hold, and `more` of what the fragment needs beside; None leaves the job out."""
+
     async def load(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
-        found = await counters(connection, late_after_s)
-        rev = digest((found.failed, found.running, found.late))
-        return {"all": {"counters": {**asdict(found), "rev": rev}, "rev": rev}}
+        found: dict[str, Context] = {}
+        for of, job in (await load_whole_jobs(connection, uuids(ids))).items():
+            if (beside := await more(connection, job)) is not None:
+                found[str(of)] = {"job": job, "rev": job.rev, **beside}
+        return found
 
     return load
 
 
-async def whole_jobs(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
-    jobs = await load_whole_jobs(connection, uuids(ids))
-    return {str(of): {"job": job, "rev": job.rev} for of, job in jobs.items()}
+async def _path(_connection: AsyncConnection, job: JobView) -> Context:
+    return {"path": state_path(job)}
+
+
+async def _nothing(_connection: AsyncConnection, _job: JobView) -> Context:
+    return {}
+
+
+async def _attempts(connection: AsyncConnection, job: JobView) -> Context:
+    return {"attempts": await attempts_of(connection, job)}
+
+
+async def _error(connection: AsyncConnection, job: JobView) -> Context:
+    return {"app_trace": app_trace(job.traceback), "same_error": await same_error(connection, job)}
+
+
+async def _result(_connection: AsyncConnection, job: JobView) -> Context:
+    return {"result_text": json_text(job.result)}
+
+
+async def _probe(_connection: AsyncConnection, job: JobView) -> Context | None:
+    return {"probe": probe_view(job)} if job.job_name == PROBE else None
+
+
+JOBS: Final = (
+    Fragment("job-row", "job_logs/_row.html", job_rows, revs=job_revs),
+    Fragment("job-header", "job_logs/_header.html", whole_jobs(_path), revs=job_revs),
+    Fragment("job-facts", "job_logs/_facts.html", whole_jobs(_nothing), revs=job_revs),
+    Fragment("job-attempts", "job_logs/_attempts.html", whole_jobs(_attempts), revs=job_revs),
+    Fragment("job-error", "job_logs/_error.html", whole_jobs(_error), revs=job_revs),
+    Fragment("job-result", "job_logs/_result.html", whole_jobs(_result), revs=job_revs),
+    Fragment("probe", "overview/_probe.html", whole_jobs(_probe), revs=job_revs),
+)
+
+
+# What depends on many: read at most once a second
+
+
+def _others(engine: Engine) -> list[Fragment]:
+    late_after_s = engine.settings.alert_backlog_age_s
+
+    async def queues(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+        found = await load_queues(connection, set(ids), late_after_s)
+        return {name: _dated("queue", _fields(queue)) for name, queue in found.items()}
+
+    async def navigation(connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]:
+        found = await counters(connection, late_after_s)
+        return {
+            "all": _dated("counters", {"failed": found.failed, "running": found.running, "late": found.late})
+        }
+
+    async def needs(connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]:
+        waiting = await list_queues(connection, late_after_s)
+        found = attention(await failure_groups(connection), waiting, _surroundings(engine), utc_now())
+        rev = digest(found)
+        return {"all": {"attention": found, "attention_rev": rev, "checked_at": utc_now(), "rev": rev}}
+
+    async def brokers(_connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]:
+        return {"all": _dated("broker", await broker(engine))}
+
+    return [
+        _slow("counters", "shell/_counters.html", navigation, "job"),
+        _slow("attention", "overview/_attention.html", needs, *EVERYTHING),
+        _slow("feed", "overview/_feed.html", _feed, "job"),
+        _slow("queue", "overview/_queue.html", queues, "job", "queue", "worker"),
+        _slow("worker", "workers/_worker.html", _workers, "job", "worker"),
+        _slow("broker", "workers/_broker.html", brokers, "worker"),
+        Fragment(
+            "operation", "job_logs/_operation.html", _operations, kinds=("operation",), every_s=EVERY_SECOND
+        ),
+    ]
+
+
+def _slow(name: str, template: str, load: Load, *kinds: str) -> Fragment:
+    return Fragment(name, template, load, kinds=kinds, whole=True, every_s=EVERY_SECOND)
+
+
+async def _feed(connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]:
+    found = await feed(connection)
+    return {"all": {"feed": found, "rev": found[0].event_id if found else ""}}
+
+
+async def _workers(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    found = await load_workers(connection, uuids(ids))
+    return {str(of): _dated("worker", _fields(worker)) for of, worker in found.items()}
+
+
+async def _operations(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    found = await load_operations(connection, uuids(ids))
+    return {str(of): {"operation": operation, "rev": operation["rev"]} for of, operation in found.items()}
+
+
+def _surroundings(engine: Engine) -> Surroundings:
+    return Surroundings(
+        broker_connected=engine.doorbells.connected,
+        backplane_connected=engine.socket.connected,
+        late_after_s=engine.settings.alert_backlog_age_s,
+        too_many=engine.settings.alert_backlog_depth,
+    )
+
+
+def _fields(view: Any) -> dict[str, Any]:
+    """A view's fields by name, its jobs as they are."""
+    return {name: getattr(view, name) for name in view.__dataclass_fields__}
+
+
+def _dated(name: str, fields: dict[str, Any]) -> Context:
+    """The context of a template whose subject has no revision of its own, or shows more than that revision counts."""
+    rev = digest({key: value for key, value in fields.items() if key != "rev"})
+    return {name: {**fields, "rev": rev}, "rev": rev}
 
 
 def uuids(ids: Ids) -> list[UUID]:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from webapp.live.hub import LiveSocket
 from webapp.live.waiting import FRAME_BYTES, Piece
 from webapp.live.watch import Key, Watch, is_news
 from worker.accounts.actor import Actor
+
+log = structlog.get_logger(__name__)
 
 Ids = Collection[str]
 Context = dict[str, Any]
@@ -94,7 +97,10 @@ class FragmentSource:
     async def send(self, connection: AsyncConnection, watch: Watch[LiveSocket], ids: Ids) -> Ids:
         contexts = await self.fragment.load(connection, [of for of in ids if SAFE_ID.fullmatch(of)])
         for of, context in contexts.items():
-            self._give(watch, Key(self.name, of), context)
+            try:
+                self._give(watch, Key(self.name, of), context)
+            except Exception:
+                log.exception("live_fragment_failed", fragment=self.name, id=of)
         return ()
 
     def _give(self, watch: Watch[LiveSocket], key: Key, context: Context) -> None:

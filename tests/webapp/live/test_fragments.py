@@ -1,0 +1,150 @@
+"""Every fragment that a page may watch: loaded from real rows, rendered alone, for each role, and asked for by name."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import sqlalchemy as sa
+
+from webapp.live.waiting import FRAME_BYTES
+from webapp.paths import folder
+from worker.db.base import new_id, utc_now
+from worker.db.session import changed
+from worker.joblogs.models import JobAttempt, JobCounter
+from worker.jobs.models import Queue
+from worker.process.models import Worker
+
+EVIL = "<img src=x onerror=alert(1)></hx-partial>"
+
+
+@pytest.fixture
+async def worker_id(one):
+    worker_id, now = new_id(), utc_now()
+    async with one.engine.database.transaction() as session:
+        session.add(
+            Worker(id=worker_id, kind="worker", host=EVIL, pid=7, beat_at=now, started_at=now, slots=4)
+        )
+        session.add(Queue(name="default", created_at=now, paused_at=now, paused_by=EVIL, pause_reason=EVIL))
+        session.add(JobCounter(job_name="add", queue="default", status="queued", n=1))
+    return worker_id
+
+
+@pytest.fixture
+async def keys(one, worker_id):
+    """One key of every name in the templates."""
+    now = utc_now()
+    job = await one.job(
+        status="running", worker_id=worker_id, started_at=now, progress=0.5, progress_note=EVIL
+    )
+    failed = await one.job(
+        name=EVIL, status="failed", error=EVIL, traceback=EVIL, error_fingerprint="f1", started_at=now,
+        completed_at=now, args={"a": EVIL}, attempt=1,
+    )  # fmt: skip
+    done = await one.job(status="success", result={"a": EVIL}, started_at=now, completed_at=now, attempt=1)
+    probe = await one.job(name="desk.probe", status="success", started_at=now, completed_at=now)
+    async with one.engine.database.transaction() as session:
+        session.add(
+            JobAttempt(
+                job_id=failed, epoch=1, attempt=1, outcome="failed", error=EVIL, ended_at=now, traceback=EVIL
+            )
+        )
+    per_job = [
+        f"{name}:{of}"
+        for of in (job, failed, done)
+        for name in ("job-row", "job-header", "job-facts", "job-attempts", "job-error", "job-result")
+    ]
+    return [
+        *per_job,
+        f"probe:{probe}",
+        "counters:all",
+        "attention:all",
+        "feed:all",
+        "queue:default",
+        f"worker:{worker_id}",
+        "broker:all",
+    ]
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
+async def test_each_is_rendered_alone_and_escaped(one, keys, role):
+    async with one.page(role=role) as page:
+        await page.watch(*[(key, "") for key in keys])
+        for key in keys:
+            await page.shows(f"""hx-target="[data-live='{key}']\"""")
+        assert "<img" not in page.html
+        assert page.html.count("<hx-partial") == page.html.count("</hx-partial>") == len(keys)
+        assert ('form="act"' in page.html) is (role != "viewer")
+
+
+async def test_what_was_sent_is_what_the_page_then_has(one, keys):
+    """Otherwise every beat would send it again."""
+    async with one.page() as page:
+        await page.watch(*[(key, "") for key in keys])
+        for key in keys:
+            await page.shows(f"""hx-target="[data-live='{key}']\"""")
+        revs = dict(re.findall(r'data-live="([^"]+)" data-rev="([^"]*)"', page.html))
+        assert set(revs) == set(keys)
+        quiet = len(page.frames)
+        page.messages.clear()
+        await page.watch(*revs.items())
+        await page.told(mode="live")
+        job = await one.job()
+        await page.watch(*revs.items(), (f"job-row:{job}", ""))
+        await page.shows(str(job))
+        repeated = [key for key in keys if any(f"'{key}'" in frame for frame in page.frames[quiet:])]
+        assert [key for key in repeated if not key.endswith(":all") and not key.startswith("queue:")] == []
+
+
+def test_every_name_in_the_templates_is_known(one_app_sources):
+    names = set()
+    for path in folder("templates").rglob("*.html"):
+        names |= set(re.findall(r'data-live(?:-append)?="([a-z-]+):', path.read_text()))
+    assert names <= one_app_sources
+    assert len(names) > 10
+
+
+@pytest.fixture
+def one_app_sources():
+    from unittest.mock import Mock
+
+    from webapp.live.fragments import sources
+
+    return {source.name for source in sources(lambda template, context: "", Mock())}
+
+
+async def test_a_fragment_that_cannot_be_rendered_does_not_keep_the_others_back(one):
+    good, bad = await one.job(), await one.job()
+    rows = one.live.quick.sources["job-row"]
+    real = rows.render
+
+    def render(template, context):
+        if context["job"].job_id == bad:
+            raise ZeroDivisionError
+        return real(template, context)
+
+    rows.render = render
+    async with one.page() as page:
+        await page.watch((f"job-row:{bad}", "0"), (f"job-row:{good}", "0"))
+        await page.shows(str(good))
+
+
+async def test_a_result_of_200_kb_is_left_to_the_page(one):
+    job = await one.job(
+        status="success", result={"text": "x" * 200_000}, started_at=utc_now(), completed_at=utc_now()
+    )
+    async with one.page() as page:
+        await page.watch((f"job-result:{job}", "0"), (f"job-row:{job}", "0"))
+        await page.told(stale=f"job-result:{job}")
+        await page.shows(f"job-row:{job}")
+        assert max(len(frame) for frame in page.frames) < FRAME_BYTES
+
+
+async def test_a_queue_that_is_paused_says_so_within_a_second(one, worker_id):
+    async with one.page() as page:
+        await page.watch(("queue:default", ""))
+        await page.shows("Paused by")
+        async with one.engine.database.transaction() as session:
+            await session.execute(sa.update(Queue).values(paused_at=None, rev=Queue.rev + 1))
+            changed(session, "queue", "default", 2)
+        await page.shows("/queues/default/pause")

@@ -8,12 +8,14 @@ prints goes to stderr.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from types import SimpleNamespace
@@ -62,7 +64,9 @@ class LogLines(logging.Handler):
 class RemoteHold:
     """This execution's grip on its job: what it notes goes through the parent, what it stores to the database."""
 
-    def __init__(self, order: dict[str, Any], line: Line, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, order: dict[str, Any], registry: Registry, line: Line, loop: asyncio.AbstractEventLoop
+    ) -> None:
         facts = order["claimed"]
         times = {
             name: datetime.fromisoformat(facts[name]) for name in ("enqueued_at", "run_at", "started_at")
@@ -74,6 +78,7 @@ class RemoteHold:
         self.loop = loop
         self.asked = False  # a process that is to stop is killed
         self._line = line
+        self._registry = registry
 
     @cached_property
     def engine(self) -> Engine:
@@ -81,7 +86,7 @@ class RemoteHold:
         from worker.engine import Engine
         from worker.settings import Settings
 
-        engine = Engine.create(Settings.from_env(os.environ))
+        engine = Engine.create(Settings.from_env(os.environ), registry=self._registry)
         engine.database.on_commit = self._committed
         return engine
 
@@ -119,8 +124,10 @@ def main() -> None:
     logging.getLogger().setLevel(logging.INFO)
     job = None
     try:
-        job = _find(order)
-        line.say(result=_plain(_run(job, order, line)))
+        registry = Registry().discover(order["modules"])
+        job = _find(registry, order)
+        hold = functools.partial(RemoteHold, order, registry, line)
+        line.say(result=_plain(_run(job, order["args"], hold)))
     except BaseException as error:  # whatever the job raises, SystemExit included, is how it ended
         line.say(**_describe(error), **_kind(error, job))
     logging.shutdown()
@@ -150,39 +157,40 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
-def _find(order: dict[str, Any]) -> Job:
-    registry = Registry().discover(order["modules"])
+def _find(registry: Registry, order: dict[str, Any]) -> Job:
     job = registry.get(order["job_name"])
     if job is None:
         raise LookupError(f"no module of {', '.join(order['modules'])} defines the job {order['job_name']!r}")
     return job
 
 
-def _run(job: Job, order: dict[str, Any], line: Line) -> Any:
+def _run(job: Job, args: dict[str, Any], hold_in: Callable[[asyncio.AbstractEventLoop], RemoteHold]) -> Any:
     """An async function in a loop of its own; a plain one in this thread, with the loop for its context in another."""
     if job.is_async:
-        return asyncio.run(_run_async(job, order, line))
+        return asyncio.run(_run_async(job, args, hold_in))
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="loop").start()
-    hold = RemoteHold(order, line, loop)
+    hold = hold_in(loop)
     engine_maker.set(lambda: hold.engine)
     try:
-        return job.function(**_arguments(job, order, hold))
+        return job.function(**_arguments(job, args, hold))
     finally:
         asyncio.run_coroutine_threadsafe(hold.close(), loop).result(10)
 
 
-async def _run_async(job: Job, order: dict[str, Any], line: Line) -> Any:
-    hold = RemoteHold(order, line, asyncio.get_running_loop())
+async def _run_async(
+    job: Job, args: dict[str, Any], hold_in: Callable[[asyncio.AbstractEventLoop], RemoteHold]
+) -> Any:
+    hold = hold_in(asyncio.get_running_loop())
     engine_maker.set(lambda: hold.engine)
     try:
-        return await job.function(**_arguments(job, order, hold))
+        return await job.function(**_arguments(job, args, hold))
     finally:
         await hold.close()
 
 
-def _arguments(job: Job, order: dict[str, Any], hold: RemoteHold) -> dict[str, Any]:
-    arguments = job.bind(order["args"])
+def _arguments(job: Job, args: dict[str, Any], hold: RemoteHold) -> dict[str, Any]:
+    arguments = job.bind(args)
     if job.context_parameter:
         arguments[job.context_parameter] = JobContext(hold)
     return arguments

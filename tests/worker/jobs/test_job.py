@@ -88,13 +88,10 @@ def test_options_of_one_enqueue_do_not_stick() -> None:
 
 
 def refused(**options: Any) -> str:
+    def task(a: int = 1) -> None: ...
+
     with pytest.raises(BadJobDefinition) as caught:
-
-        @job(**options)
-        def task(a: int = 1) -> None: ...
-
-        task.definition.check()
-
+        job(**options)(task).definition.check()
     assert caught.value.facts["name"] == options.get("name", "task")
     return str(caught.value)
 

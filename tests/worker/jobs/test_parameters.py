@@ -257,9 +257,8 @@ def test_any_json_either_comes_through_unchanged_or_is_refused_in_words(value: A
 
     try:
         args = take.definition.validate({"thing": value})
-    except Invalid as error:
+    except Invalid:
         assert "\\u0000" in json.dumps(value) or "\\ud" in json.dumps(value)
-        assert error.problems
     else:
         assert take.definition.bind(args) == {"thing": value}
         assert offer_of(take.definition).validate(args) == args
@@ -331,9 +330,10 @@ def test_dependencies_are_no_arguments() -> None:
 
 
 def test_none_as_a_default_makes_a_parameter_nullable() -> None:
-    @job
-    def lax(a: int = None) -> None: ...  # type: ignore[assignment]  # as people write it
+    def as_people_write_it(a: int) -> None: ...
 
+    as_people_write_it.__defaults__ = (None,)
+    lax = job(as_people_write_it)
     assert lax.definition.validate({"a": None}) == {"a": None}
 
 

@@ -111,7 +111,7 @@ def test_a_wrong_signature_is_found_at_start(folder: Folder) -> None:
     folder.write(
         "shop_j.py", "from worker import job\nclass Odd: ...\n@job\ndef pack(order: Odd) -> None: ...\n"
     )
-    with pytest.raises(BadJobDefinition, match="'pack' .*'order' cannot be filled from JSON"):
+    with pytest.raises(BadJobDefinition, match=r"'pack' .*'order' cannot be filled from JSON"):
         Registry().discover(["shop_j"])
 
 
@@ -132,7 +132,7 @@ def test_cron_jobs_of_a_module_are_schedules_of_its_jobs(folder: Folder) -> None
 
 def test_a_cron_job_for_nothing_is_refused(folder: Folder) -> None:
     folder.write("shop_l.py", "from worker import cron\ncron_jobs = [cron('nobody', hour=9)]\n")
-    with pytest.raises(BadJobDefinition, match="'nobody'.*the jobs are: desk.probe"):
+    with pytest.raises(BadJobDefinition, match=r"'nobody'.*the jobs are: desk\.probe"):
         Registry().discover(["shop_l"])
 
 

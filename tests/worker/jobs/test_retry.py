@@ -84,5 +84,5 @@ def test_retry_takes_a_timedelta_and_bounds_what_makes_no_sense() -> None:
     "wrong", [{"max_retries": -1}, {"max_retries": True}, {"base_s": 0}, {"base_s": 10, "cap_s": 5}]
 )
 def test_a_policy_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be|waits"):
+    with pytest.raises(ValueError, match=r"must be|waits"):
         RetryPolicy(**wrong)  # type: ignore[arg-type]

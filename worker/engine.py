@@ -55,7 +55,9 @@ class Engine:
         self.broker = broker
         self.doorbells = doorbells
         self.socket = socket
-        self.catalogue = Catalogue(database, registry)
+        self.catalogue = Catalogue(
+            database, registry, max_retries=settings.job_max_retries, timeout_s=settings.job_timeout_s
+        )
         kind = InMemoryJobQueue if doorbells.backend == "memory" else TaskiqJobQueueAdapter
         self.queue: JobQueue = kind(self)
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -64,6 +66,7 @@ class Engine:
         database.info["engine"] = self
         database.on_commit = self._committed
         broker.bind(self)
+        self.registry.bind(broker)
         self._requests: MicroBatch[Request, JobLog] = MicroBatch(self._accept, ENQUEUE_BATCH)
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 from uuid import UUID
@@ -105,17 +104,16 @@ class JobBroker(AsyncBroker):
         raise RuntimeError("run workers with `m worker`: jobs are claimed in the database by JobReceiver")
 
 
-def by_name(broker: AsyncBroker, message: TaskiqMessage) -> dict[str, Any]:
+def by_name(broker: JobBroker, message: TaskiqMessage) -> dict[str, Any]:
     """The message's arguments as one JSON object: positional ones get the names of the task's signature."""
     args = dict(message.kwargs)
     if message.args:
-        task = broker.find_task(message.task_name)
-        if task is None:
+        job = broker.bound.registry.get(message.task_name)
+        if job is None:
             raise TypeError(
                 f"{message.task_name} takes no positional arguments from a program that does not define it"
             )
-        names = list(inspect.signature(task.original_func).parameters)
-        args |= dict(zip(names, message.args, strict=False))
+        return job.parameters.encode(tuple(message.args), args)
     return dict(to_jsonable_python(args))
 
 

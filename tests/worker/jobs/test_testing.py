@@ -140,3 +140,18 @@ async def test_a_process_that_does_not_end_is_ended(own_module: str) -> None:
         assert (done.status, done.reason) == ("failed", "timeout")
         odd = await desk.run("odd")
         assert (odd.status, odd.reason) == ("failed", "result_unstorable")
+
+
+async def test_an_adopted_taskiq_task_enqueues_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "adopted_jobs.py").write_text(
+        "from taskiq import InMemoryBroker\nmine = InMemoryBroker()\n"
+        "@mine.task\nasync def doubled(a: int) -> int:\n    return 2 * a\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("adopted_jobs", None)
+    async with testing.desk("adopted_jobs") as desk:
+        task = await sys.modules["adopted_jobs"].doubled.kiq(21)
+        await desk.run_until_idle()
+        assert (await task.wait_result(timeout=5)).return_value == 42
+        assert (await desk.job(task.task_id)).job_name == "adopted_jobs.doubled"

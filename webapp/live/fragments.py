@@ -15,9 +15,9 @@ from webapp.live.lines import LogLines
 from webapp.live.lists import NewJobs
 from webapp.live.sources import Context, Fragment, FragmentSource, Ids, Load, Render, Source
 from webapp.pages.bulk import load_operations
-from webapp.pages.overview import PROBE, probe_view
+from webapp.pages.overview import PROBE, probe_view, surroundings
 from webapp.pages.workers import broker
-from webapp.queries.attention import Surroundings, attention
+from webapp.queries.attention import attention
 from webapp.queries.counters import counters
 from webapp.queries.job_logs import load_jobs, load_whole_jobs
 from webapp.queries.one_job import app_trace, attempts_of, same_error, state_path
@@ -125,7 +125,8 @@ def _others(engine: Engine) -> list[Fragment]:
 
     async def needs(connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]:
         waiting = await list_queues(connection, late_after_s)
-        found = attention(await failure_groups(connection), waiting, _surroundings(engine), utc_now())
+        around = await surroundings(engine, connection)
+        found = attention(await failure_groups(connection), waiting, around, utc_now())
         rev = digest(found)
         return {"all": {"attention": found, "attention_rev": rev, "checked_at": utc_now(), "rev": rev}}
 
@@ -162,15 +163,6 @@ async def _workers(connection: AsyncConnection, ids: Ids) -> Mapping[str, Contex
 async def _operations(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
     found = await load_operations(connection, uuids(ids))
     return {str(of): {"operation": operation, "rev": operation["rev"]} for of, operation in found.items()}
-
-
-def _surroundings(engine: Engine) -> Surroundings:
-    return Surroundings(
-        broker_connected=engine.doorbells.connected,
-        backplane_connected=engine.socket.connected,
-        late_after_s=engine.settings.alert_backlog_age_s,
-        too_many=engine.settings.alert_backlog_depth,
-    )
 
 
 def _fields(view: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from uuid import UUID
 from litestar import get, post
 
 from webapp import render
-from webapp.arguments import by_field, controls, json_text, read, read_json
+from webapp.arguments import by_field, controls, defaults, json_text, read, read_json
 from webapp.auth import actor, operator
 from webapp.forms import Form, read_form
 from webapp.pages.shared import Answer, AnyRequest, database, engine, gone
@@ -63,8 +63,9 @@ async def _page(
 ) -> Answer:
     offer = await engine(request).catalogue.get(None, job.job_name)
     as_json = offer is None or request.query_params.get("as") == "json" or (sent is not None and "args" in sent.values)
+    fields = offer.fields if offer else ()
     context = fields_context(
-        offer.fields if offer else (), job.args or {}, sent, problems or {}, as_json=as_json,
+        fields, (job.args or {}) if as_json else defaults(fields) | (job.args or {}), sent, problems or {}, as_json=as_json,
         at=f"/job-logs/{job.job_id}/edit",
     )  # fmt: skip
     return render.page(

@@ -32,7 +32,7 @@ REPEATABLE = {"repeatable": ("f", "show")}
 async def job_logs(request: AnyRequest) -> Answer:
     place = read_place(request.query_params, utc_now())
     async with database(request).read() as connection:
-        page = Page[JobView]([]) if place.problems else await _page(request, connection, place)
+        page = Page([]) if place.problems else await _page(request, connection, place)
         counts = await _counts(request, connection, place)
         context = await _context(request, connection, place, page, counts)
     return render.page(

@@ -14,6 +14,7 @@ from webapp.auth import actor, operator, viewer
 from webapp.pages import queues
 from webapp.pages.shared import Answer, AnyRequest, address, cached, database, engine, late_after_s
 from webapp.queries.attention import Attention, Surroundings, attention
+from webapp.queries.catalogue import unoffered
 from webapp.queries.job_logs import one_job
 from webapp.queries.overview import (
     CHARTS,
@@ -28,6 +29,7 @@ from webapp.queries.overview import (
 from webapp.queries.queues import QueueView, list_queues
 from webapp.queries.views import JobView
 from worker.db.base import utc_now
+from worker.engine import Engine
 from worker.errors import UnknownJob
 from worker.joblogs import actions
 
@@ -69,14 +71,19 @@ async def _kept(request: AnyRequest, key: str, period: str, ask: Any) -> Any:
 
 async def _attention(request: AnyRequest, connection: AsyncConnection, queues: list[QueueView]) -> list[Attention]:
     groups = await cached(request).get("groups", 2.0, lambda: failure_groups(connection))
-    running, config = engine(request), engine(request).settings
-    around = Surroundings(
+    around = await cached(request).get("around", 2.0, lambda: surroundings(engine(request), connection))
+    return attention(groups, queues, around, utc_now())
+
+
+async def surroundings(running: Engine, connection: AsyncConnection) -> Surroundings:
+    """What this process sees of the machinery around it."""
+    return Surroundings(
         broker_connected=running.doorbells.connected,
         backplane_connected=running.socket.connected,
-        late_after_s=config.alert_backlog_age_s,
-        too_many=config.alert_backlog_depth,
+        late_after_s=running.settings.alert_backlog_age_s,
+        too_many=running.settings.alert_backlog_depth,
+        unoffered=await unoffered(connection),
     )
-    return attention(groups, queues, around, utc_now())
 
 
 def _grid(rows: list[GridRow]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -37,6 +37,8 @@ class Surroundings:
     backplane_connected: bool
     late_after_s: float
     too_many: int
+    unoffered: Mapping[str, int]
+    """Jobs that wait and that no live worker can run, with how many wait."""
 
 
 def attention(
@@ -46,6 +48,7 @@ def attention(
     return [
         *_machinery(around),
         *_unserved(queues),
+        *_unoffered(queues, around),
         *_late(queues, around, now),
         *_failures(groups, now),
         *_paused(queues),
@@ -73,6 +76,21 @@ def _unserved(queues: Sequence[QueueView]) -> list[Attention]:
         for queue in queues
         if queue.waiting and not queue.has_worker
     ]
+
+
+def _unoffered(queues: Sequence[QueueView], around: Surroundings) -> list[Attention]:
+    """Said only while somebody takes jobs at all: without any worker the queues say it."""
+    if not any(queue.has_worker for queue in queues):
+        return []
+    return [
+        Attention(
+            "failed",
+            f"No worker can run the job {name}",
+            f"{plural(n, 'job')} waiting",
+            _rows(f"job:{name}", status="queued"),
+        )
+        for name, n in around.unoffered.items()
+    ][:MOST_GROUPS]
 
 
 def _late(queues: Sequence[QueueView], around: Surroundings, now: datetime) -> list[Attention]:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from webapp.queries.views import duration_s
 from worker.db.base import utc_now
-from worker.joblogs.models import TERMINAL, JobLog
+from worker.joblogs.models import TERMINAL, JobCounter, JobCounterDelta, JobLog
 from worker.jobs.models import JobCatalogue
 from worker.process.models import Worker
 
@@ -104,6 +104,18 @@ async def _offered(connection: AsyncConnection) -> set[str]:
         Worker.ended_at.is_(None), Worker.kind.in_(("worker", "inline")), Worker.beat_at > utc_now() - ADVERTISED_FOR
     )
     return {str(name) for names in await connection.scalars(statement) for name in names or ()}
+
+
+async def unoffered(connection: AsyncConnection) -> dict[str, int]:
+    """Jobs that wait in a queue now and that no live worker says it can run, with how many wait."""
+    total = sa.union_all(
+        sa.select(JobCounter.job_name, JobCounter.n).where(JobCounter.status == "queued"),
+        sa.select(JobCounterDelta.job_name, JobCounterDelta.delta).where(JobCounterDelta.status == "queued"),
+    ).subquery()
+    statement = sa.select(total.c.job_name, sa.func.sum(total.c.n)).group_by(total.c.job_name)
+    waiting = {name: int(n) for name, n in await connection.execute(statement) if n > 0}
+    offered = await _offered(connection) if waiting else set()
+    return {name: n for name, n in sorted(waiting.items()) if name not in offered}
 
 
 def _view(row: sa.Row[Any], runs: Sequence[Run], offered: bool) -> CatalogueView:

@@ -78,9 +78,9 @@ class JobView:
         return states.effective_status(self.status, self.cancel_requested_at is not None)
 
     @property
-    def runs(self) -> str:
-        """`2/4`: this is the second of at most four runs."""
-        return f"{self.attempt}/{self.max_retries + 1}"
+    def why(self) -> str | None:
+        """The reason where it says more than the status: `timeout`, `poison`, …; not `error`, which the error tells."""
+        return None if self.reason == "error" else self.reason
 
 
 def job_view(row: Row[Any]) -> JobView:

@@ -23,7 +23,7 @@ from worker.process import platform
 ROOT = Path(__file__).resolve().parents[1]
 READY = "M Desk is ready at "
 SECRET_KEY = "a-secret-key-for-tests-that-is-long-enough-0123456789"
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 120.0
 
 
 @dataclass

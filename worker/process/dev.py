@@ -29,7 +29,7 @@ CONFIGURATION = 78
 PREPARE = "import sys; from worker.cli import run; sys.exit(run(['db', 'upgrade']) or run(['setup-link', '--if-needed']))"
 """Two commands in one process: each start of Python costs a second of a desk that somebody waits for."""
 TICK_S = 0.1
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 120.0
 DRAIN_TIMEOUT_S = 35.0
 """A worker drains 25 s and releases the rest; past this it is killed."""
 STOP_TIMEOUT_S = 15.0

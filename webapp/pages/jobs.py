@@ -194,8 +194,9 @@ async def _queues(connection: AsyncConnection, own: str) -> list[str]:
 @get("/jobs/{name:str}/pause", guards=[operator])
 async def pause_form(request: AnyRequest, name: str) -> Answer:
     async with database(request).read() as connection:
-        if await one_catalogue_job(connection, name) is None:
-            return gone(request, "job", "/jobs")
+        job = await one_catalogue_job(connection, name)
+    if job is None:
+        return gone(request, "job", "/jobs")
     return render.page(
         request,
         "overview/pause.html",
@@ -207,6 +208,8 @@ async def pause_form(request: AnyRequest, name: str) -> Answer:
         back_href=f"/jobs/{name}",
         waiting=None,
         running=None,
+        limit=job.concurrency,
+        limit_action=f"/jobs/{name}/limit",
     )
 
 

@@ -32,6 +32,8 @@ async def pause_form(request: AnyRequest, name: str) -> Answer:
         back_href=came_from(request, "/"),
         waiting=queue.waiting,
         running=queue.running,
+        limit=queue.limit,
+        limit_action=f"/queues/{name}/limit",
     )
 
 

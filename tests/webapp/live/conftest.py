@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import uuid
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.webapp.live.site import Site, site
+from webapp import render
+from webapp.paths import folder
+from webapp.static import StaticFiles
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_environment():
+    """Compiles the templates once for all the applications of this test run: they are the same files."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(render, "make_environment", cache(render.make_environment))
+    static = StaticFiles(folder("static"))
+    patch.setattr("webapp.app.StaticFiles", lambda _: static)
+    yield
+    patch.undo()
 
 
 @pytest.fixture

@@ -58,9 +58,7 @@ def test_every_setting_stands_in_its_page_once() -> None:
 
 def test_defaults_in_the_page_are_those_of_the_code(tmp_path: Path) -> None:
     settings = Settings.from_env({"M_HOME": str(tmp_path)})
-    for name, default in re.findall(
-        r"^\| `(M_[A-Z_]+)` \| `([^`]+)` \|", page("settings.md"), re.MULTILINE
-    ):
+    for name, default in re.findall(r"^\| `(M_[A-Z_]+)` \| `([^`]+)` \|", page("settings.md"), re.MULTILINE):
         field = name.removeprefix("M_").lower()
         if field in ("home", "public_url"):
             continue  # made from others
@@ -70,7 +68,11 @@ def test_defaults_in_the_page_are_those_of_the_code(tmp_path: Path) -> None:
 
 def test_no_page_names_a_variable_that_is_not_read() -> None:
     for path in PAGES:
-        named = set(re.findall(r"\b(?:M_[A-Z][A-Z_]+|(?:DATABASE|NATS|REDIS)_URL(?:_FILE)?)\b", path.read_text("utf-8")))
+        named = set(
+            re.findall(
+                r"\b(?:M_[A-Z][A-Z_]+|(?:DATABASE|NATS|REDIS)_URL(?:_FILE)?)\b", path.read_text("utf-8")
+            )
+        )
         unknown = {name.removesuffix("_FILE") for name in named} - variables()
         assert not unknown, f"{path.name} names {', '.join(sorted(unknown))}"
 
@@ -160,7 +162,10 @@ def commands() -> dict[str, set[str]]:
         for name, child in (inner or {}).items():
             yield from walk(child, [*words, name])
         if inner is None:
-            yield " ".join(words), {option for each in command.params for option in each.opts if option.startswith("--")}
+            yield (
+                " ".join(words),
+                {option for each in command.params for option in each.opts if option.startswith("--")},
+            )
 
     return dict(walk(typer.main.get_command(cli.app), ["m"]))
 
@@ -248,9 +253,13 @@ def _anchors(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_files_and_tests_that_a_page_names_exist(path: Path) -> None:
     """`worker/joblogs/states.py` and `tests/worker/jobs/test_retry.py::test_name` in backticks are real."""
-    for found in re.findall(r"`((?:worker|webapp|tests|e2e|templates|static|deploy)/[^`\s*…<>]+)`", path.read_text("utf-8")):
+    for found in re.findall(
+        r"`((?:worker|webapp|tests|e2e|templates|static|deploy)/[^`\s*…<>]+)`", path.read_text("utf-8")
+    ):
         name, _, inside = found.partition("::")
         there = ROOT / name.split(":")[0]
         assert there.exists(), f"{path.name} names {found}"
         if inside:
-            assert re.search(rf"\b(def|class) {re.escape(inside)}\b", there.read_text("utf-8")), f"{path.name} names {found}"
+            assert re.search(rf"\b(def|class) {re.escape(inside)}\b", there.read_text("utf-8")), (
+                f"{path.name} names {found}"
+            )

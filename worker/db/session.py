@@ -87,6 +87,12 @@ class Database:
             options = {"no_begin": True} if self.dialect == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
             yield await connection.execution_options(**options)
 
+    async def any(self, table: Any, *where: sa.ColumnElement[bool]) -> bool:
+        """Whether such a row exists; asked outside any lock, so that a loop with nothing to do locks nothing."""
+        async with self.read() as connection:
+            found = sa.select(sa.literal(1)).select_from(table).where(*where).limit(1)
+            return (await connection.execute(found)).first() is not None
+
     async def now(self, session: AsyncSession) -> Any:
         """The instant all processes agree on: the server's on PostgreSQL, this machine's on SQLite."""
         if self.dialect == "sqlite":

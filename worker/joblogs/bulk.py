@@ -102,7 +102,11 @@ async def start(
     now = utc_now()
     operation = Operation(
         action=action,
-        filter={"q": wanted.get("q") or "", "ids": [str(i) for i in wanted.get("ids") or []], "reason": reason},
+        filter={
+            "q": wanted.get("q") or "",
+            "ids": [str(i) for i in wanted.get("ids") or []],
+            "reason": reason,
+        },
         cutoff=min(cutoff or now, now),
         status="pending",
         user_id=actor.name,
@@ -143,6 +147,8 @@ async def stop(session: AsyncSession, operation_id: UUID, *, actor: Actor) -> Op
 
 async def run_pending(database: Database) -> bool:
     """One batch of the oldest operation that nobody else works at; answers whether there was one."""
+    if not await database.any(Operation, Operation.ended_at.is_(None)):
+        return False
     async with database.transaction() as session:
         operation = await session.scalar(
             sa.select(Operation)

@@ -71,7 +71,11 @@ async def run_in_process(
 def _environment(hold: Hold) -> dict[str, str]:
     """This process's own, with the settings that the child's database and secrets must share with it."""
     settings = hold.engine.settings
-    shared = {"DATABASE_URL": settings.database_url, "M_SECRET_KEY": settings.secret_key, "M_HOME": str(settings.home)}
+    shared = {
+        "DATABASE_URL": settings.database_url,
+        "M_SECRET_KEY": settings.secret_key,
+        "M_HOME": str(settings.home),
+    }
     files = {f"{name}_FILE" for name in shared}
     return {name: value for name, value in os.environ.items() if name not in files} | shared
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from worker.db.base import new_id
+from worker.db.base import Time, new_id, utc_now
 from worker.db.session import Database, Doorbell, changed, emit, ring
 from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
@@ -30,6 +30,10 @@ log = structlog.get_logger(__name__)
 
 async def promote_due(database: Database) -> int:
     """Queues scheduled and retrying jobs whose time has come; answers how many."""
+    if not await database.any(
+        JobLog, JobLog.status.in_(("scheduled", "retrying")), JobLog.run_at <= _soon(database)
+    ):
+        return 0
     async with database.transaction() as session:
         now = await database.now(session)
         due = (
@@ -52,6 +56,11 @@ async def promote_due(database: Database) -> int:
         return len(rows)
 
 
+def _soon(database: Database) -> sa.ColumnElement[datetime]:
+    """The database's own now; a literal on SQLite, where this machine's clock is the only one."""
+    return sa.func.clock_timestamp() if database.dialect == "postgresql" else sa.literal(utc_now(), Time)
+
+
 async def rescue_worker(database: Database, worker_id: UUID, reason: str) -> int:
     """Ends a dead worker's row and takes its running jobs back; answers how many. Doing it twice changes nothing."""
     async with database.transaction() as session:
@@ -70,12 +79,14 @@ async def rescue_worker(database: Database, worker_id: UUID, reason: str) -> int
 async def rescue_orphans(database: Database) -> int:
     """Takes back running jobs whose worker's row has ended or is gone; answers how many."""
     living = sa.select(Worker.id).where(Worker.ended_at.is_(None))
+    orphan = sa.and_(
+        JobLog.status == "running", sa.or_(JobLog.worker_id.is_(None), JobLog.worker_id.not_in(living))
+    )
+    if not await database.any(JobLog, orphan):
+        return 0
     async with database.transaction() as session:
         now = await database.now(session)
-        orphans = sa.select(JobLog).where(
-            JobLog.status == "running", sa.or_(JobLog.worker_id.is_(None), JobLog.worker_id.not_in(living))
-        )
-        return await _rescue(session, orphans, now, "its worker had ended")
+        return await _rescue(session, sa.select(JobLog).where(orphan), now, "its worker had ended")
 
 
 async def _rescue(session: AsyncSession, lost: sa.Select[tuple[JobLog]], now: datetime, reason: str) -> int:

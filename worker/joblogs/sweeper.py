@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +21,14 @@ from worker.joblogs.enqueue import event_data
 from worker.joblogs.finishes import ALONE_AFTER, POISON_AFTER
 from worker.joblogs.models import JobAttempt, JobLog
 from worker.jobs.models import JobCatalogue
+from worker.jobs.retry import RetryPolicy
 from worker.process.models import Worker
 
 BATCH = 500
 UNKNOWN_AFTER = timedelta(hours=1)
+STOPPING_TIME = timedelta(seconds=20)
+"""A job may take this long to stop when its time is over; a process that dies later was ended for it."""
+OVERDUE = "TimeoutError: it ran longer than its limit of {:g} s and did not stop when it was asked; its process was ended."
 
 log = structlog.get_logger(__name__)
 
@@ -96,23 +101,13 @@ async def _rescue(session: AsyncSession, lost: sa.Select[tuple[JobLog]], now: da
     fragile = await _failing_on_loss(session, {job.job_name for job in jobs})
     counts: Counter[Key] = Counter()
     for job in jobs:
-        session.add(_lost_attempt(job, now, reason))
-        status, why = after_loss(job, fragile)
-        job.status, job.reason = status, why
-        job.lost_count += 1
-        job.rev += 1
+        overdue = is_overdue(job, now)
+        status, why = after_loss(job, fragile, overdue)
+        words = OVERDUE.format(job.timeout_s) if overdue else f"Its worker died under it ({reason})."
+        session.add(_lost_attempt(job, now, status if overdue else "lost", why or "worker_lost", words))
+        _put(job, status, why, words, now)
         if status == "queued":
-            job.epoch, job.attempt, job.progress, job.progress_note = (
-                job.epoch + 1,
-                job.attempt - 1,
-                None,
-                None,
-            )
-            job.lane = "alone" if job.lost_count >= ALONE_AFTER else "rescue"
             ring(session, [Doorbell(job.id, job.queue, job.priority, rescue=True)])
-        else:
-            job.completed_at = now
-            job.error = job.error if status == "cancelled" else f"Its worker died under it ({reason})."
         moved(counts, job, "running", status)
         emit(session, "job.lost", event_data(job), job.user_id)
         _told(session, job, f"job.{status}")
@@ -122,15 +117,45 @@ async def _rescue(session: AsyncSession, lost: sa.Select[tuple[JobLog]], now: da
     return len(jobs)
 
 
-def after_loss(job: JobLog, fragile: set[str]) -> tuple[str, str | None]:
-    """Where a job goes whose process died under it: status and reason. Pure."""
+def is_overdue(job: JobLog, now: datetime) -> bool:
+    """Whether the job had outrun its time limit when its process ended: then that is why it was ended."""
+    return (
+        job.started_at is not None and now - job.started_at > timedelta(seconds=job.timeout_s) + STOPPING_TIME
+    )
+
+
+def after_loss(job: JobLog, fragile: set[str], overdue: bool) -> tuple[str, str | None]:
+    """Where a job goes whose process died under it: status and reason. Pure.
+
+    Running out of time uses up a retry, dying with a worker does not.
+    """
     if job.cancel_requested_at is not None:
         return "cancelled", "cancelled"
+    if overdue:
+        return ("retrying" if job.attempt <= job.max_retries else "failed"), "timeout"
     if job.job_name in fragile:
         return "failed", "worker_lost"
     if job.lost_count + 1 >= POISON_AFTER:
         return "failed", "poison"
     return "queued", None
+
+
+def _put(job: JobLog, status: str, why: str | None, words: str, now: datetime) -> None:
+    """Writes the rescued row's columns. The epoch grows, so whatever the dead process still sends is stale."""
+    job.status, job.reason = status, why
+    job.rev += 1
+    if status == "queued":
+        job.lost_count += 1
+        job.epoch, job.attempt, job.progress, job.progress_note = job.epoch + 1, job.attempt - 1, None, None
+        job.lane = "alone" if job.lost_count >= ALONE_AFTER else "rescue"
+        return
+    if status == "retrying":
+        job.epoch, job.error = job.epoch + 1, words
+        job.run_at = now + timedelta(seconds=RetryPolicy().delay(job.attempt, random.random()))
+        return
+    job.completed_at = now
+    job.lost_count += why in ("poison", "worker_lost")
+    job.error = job.error if status == "cancelled" else words
 
 
 async def fail_unknown(database: Database) -> int:
@@ -229,11 +254,11 @@ async def _failing_on_loss(session: AsyncSession, names: set[str]) -> set[str]:
     return set(await session.scalars(statement))
 
 
-def _lost_attempt(job: JobLog, now: datetime, reason: str) -> JobAttempt:
+def _lost_attempt(job: JobLog, now: datetime, outcome: str, reason: str, words: str) -> JobAttempt:
     return JobAttempt(
-        id=new_id(), job_id=job.id, epoch=job.epoch, attempt=job.attempt, outcome="lost", reason="worker_lost",
+        id=new_id(), job_id=job.id, epoch=job.epoch, attempt=job.attempt, outcome=outcome, reason=reason,
         worker_id=job.worker_id, run_at=job.run_at, started_at=job.started_at, ended_at=now,
-        error=f"Its worker died under it ({reason}).", traceback=None, retry_at=None,
+        error=words, traceback=None, retry_at=None,
     )  # fmt: skip
 
 

@@ -62,6 +62,17 @@ async def test_a_lost_job_that_was_asked_to_stop_is_cancelled(bench: Bench) -> N
     assert (await bench.row(claimed.id)).status == "cancelled"
 
 
+async def test_code_that_outran_its_limit_and_took_its_process_along_has_timed_out(bench: Bench) -> None:
+    for retries, status in ((1, "retrying"), (0, "failed")):
+        recorder = await bench.recorder()
+        claimed = await bench.running(recorder, timeout_s=1.0, max_retries=retries)
+        await set_column(bench, claimed.id, started_at=utc_now() - timedelta(seconds=60))
+        assert await rescue_worker(bench.database, recorder.worker_id, "a job did not stop") == 1
+        row = await bench.row(claimed.id)
+        assert (row.status, row.reason, row.lost_count) == (status, "timeout", 0)
+        assert "limit of 1 s" in (row.error or "")
+
+
 async def test_a_finish_between_the_look_and_the_rescue_wins(bench: Bench) -> None:
     recorder = await bench.recorder()
     claimed = await bench.running(recorder)

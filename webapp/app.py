@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from jinja2 import Environment
 from litestar import Litestar, Request, Router
 from litestar.config.compression import CompressionConfig
 from litestar.datastructures import State
@@ -68,15 +69,16 @@ OPENAPI: Final = OpenAPIConfig(
 )
 
 
-def create_app(engine: Engine, *, runs_jobs: bool = False) -> Litestar:
+def create_app(engine: Engine, *, runs_jobs: bool = False, jinja: Environment | None = None) -> Litestar:
     """The web process's application around an engine, which it starts and stops.
 
-    With `runs_jobs` it is the worker too: where there is no broker, no other process could be.
+    With `runs_jobs` it is the worker too: where there is no broker, no other process could be. Applications of one
+    process may share a `jinja` environment: compiling the templates is the slow part.
     """
     files = StaticFiles(folder("static"))
     rules = Rules(engine.settings)
     authenticator = Authenticator(engine.database)
-    jinja = render.make_environment(files)
+    jinja = jinja or render.make_environment(files)
     app = Litestar(
         route_handlers=[*PAGES, API, *MACHINERY],
         guards=[door],

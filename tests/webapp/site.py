@@ -6,14 +6,19 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import sqlalchemy as sa
+from jinja2 import Environment
 from litestar import Litestar
 
+from webapp import render
 from webapp.app import create_app, running
+from webapp.paths import folder
+from webapp.static import StaticFiles
 from worker.accounts import actions, signing_in
 from worker.accounts.actor import Actor
 from worker.accounts.models import AuditEntry, User
@@ -57,7 +62,8 @@ class Site:
         user, browser = await self.person(name, role), self.browser()
         async with self.database.transaction() as session:
             begun = await signing_in.begin_session(session, user, Caller("127.0.0.1", "test browser"))
-        browser.http.cookies.set(self.cookie("session"), begun.token)
+        host = httpx.URL(self.address).host
+        browser.http.cookies.set(self.cookie("session"), begun.token, domain=host)
         browser.session_id = begun.session_id
         return browser
 
@@ -111,10 +117,16 @@ def form_token(answer: httpx.Response) -> str:
     return found[1]
 
 
+@cache
+def environment() -> Environment:
+    """One for all sites of a test run: its templates are compiled once."""
+    return render.make_environment(StaticFiles(folder("static")))
+
+
 @asynccontextmanager
 async def running_site(database_url: str, home: Path, **settings: Any) -> AsyncIterator[Site]:
     """`settings` are those of worker.settings.Settings."""
     engine = Engine.create(Settings(database_url=database_url, secret_key="k" * 40, home=home, **settings))
-    app = create_app(engine)
+    app = create_app(engine, jinja=environment())
     async with running(app):  # not app.lifespan(): its task group cannot end in another task, as fixtures do
         yield Site(engine, app, settings.get("public_url") or ADDRESS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,9 +17,10 @@ from worker.accounts.audit import audit
 from worker.db.base import utc_now
 from worker.db.session import Doorbell, changed, emit, ring, signal
 from worker.errors import Invalid, KeyHeld, NotAllowedNow, NotFound, TooLate, UnknownJob
-from worker.joblogs import states
+from worker.joblogs import edits, states
 from worker.joblogs.counters import Key, count, moved
-from worker.joblogs.enqueue import Reception, Request, accept, duplicate, event_data, problems_of
+from worker.joblogs.edits import UNSET, Unset
+from worker.joblogs.enqueue import Reception, Request, accept, duplicate, event_data
 from worker.joblogs.models import LIVE, JobAttempt, JobLog
 from worker.jobs import secret
 
@@ -35,16 +36,6 @@ __all__ = [
     "restore",
     "retry",
 ]
-
-
-class _Unset:
-    """A field that an edit leaves alone."""
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET: Final = _Unset()
 
 
 async def enqueue(
@@ -209,12 +200,12 @@ async def edit(
     job_id: UUID,
     *,
     actor: Actor,
-    args: dict[str, Any] | _Unset = UNSET,
-    priority: int | _Unset = UNSET,
-    run_at: datetime | _Unset = UNSET,
-    note: str | _Unset | None = UNSET,
-    tags: Sequence[str] | _Unset = UNSET,
-    resolved: bool | _Unset = UNSET,
+    args: dict[str, Any] | Unset = UNSET,
+    priority: int | Unset = UNSET,
+    run_at: datetime | Unset = UNSET,
+    note: str | Unset | None = UNSET,
+    tags: Sequence[str] | Unset = UNSET,
+    resolved: bool | Unset = UNSET,
 ) -> JobLog:
     """Changes a job: arguments, priority and run_at while it has not started; note, tags and resolved always.
 
@@ -223,9 +214,9 @@ async def edit(
     """
     job = await locked(session, job_id)
     changes: dict[str, Any] = {}
-    if not (isinstance(args, _Unset) and isinstance(priority, _Unset) and isinstance(run_at, _Unset)):
-        changes |= await _changes_before_start(session, job, args, priority, run_at)
-    changes |= _changes_always(job, note, tags, resolved)
+    if not (isinstance(args, Unset) and isinstance(priority, Unset) and isinstance(run_at, Unset)):
+        changes |= await edits.before_start(session, job, args, priority, run_at)
+    changes |= edits.at_any_time(job, note, tags, resolved)
     visible = secret.mask(changes["args"]) if "args" in changes else None
     before = {name: _plain(getattr(job, name)) for name in changes if name != "args"}
     was = job.status
@@ -337,49 +328,6 @@ async def _refuse_held_key(session: AsyncSession, job: JobLog) -> None:
     )
     if holder is not None:
         raise KeyHeld(unique_key=job.unique_key, holder=holder)
-
-
-async def _changes_before_start(
-    session: AsyncSession,
-    job: JobLog,
-    args: dict[str, Any] | _Unset,
-    priority: int | _Unset,
-    run_at: datetime | _Unset,
-) -> dict[str, Any]:
-    if not states.can_edit(job.status):
-        raise NotAllowedNow(job_id=job.id, status=job.status, wish="edited")
-    given: dict[str, Any] = {}
-    if not isinstance(priority, _Unset):
-        given["priority"] = priority
-    if not isinstance(run_at, _Unset):
-        given["run_at"] = run_at
-    if problems := problems_of(Request(job.job_name, {}, **given)):
-        raise Invalid(problems)
-    if not isinstance(args, _Unset):
-        reception: Reception = session.sync_session.info["reception"]
-        offer = await reception.offers.get(session, job.job_name)
-        if offer is None:
-            raise UnknownJob(job.job_name)
-        wanted = offer.validate(secret.keep(offer.fields, args, job.args))
-        given["args"] = secret.seal(offer.fields, wanted, reception.settings.secret_key)
-    if "run_at" in given and job.status in ("queued", "scheduled"):
-        given["status"] = "scheduled" if given["run_at"] > utc_now() else "queued"
-    return given
-
-
-def _changes_always(
-    job: JobLog, note: str | _Unset | None, tags: Sequence[str] | _Unset, resolved: bool | _Unset
-) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    if not isinstance(note, _Unset):
-        given["note"] = note or None
-    if not isinstance(tags, _Unset):
-        given["tags"] = list(tags)
-    if problems := problems_of(Request(job.job_name, {}, note=given.get("note"), tags=given.get("tags", ()))):
-        raise Invalid(problems)
-    if not isinstance(resolved, _Unset):
-        given["resolved_at"] = utc_now() if resolved else None
-    return given
 
 
 def _attempt(job: JobLog, outcome: str, now: datetime) -> JobAttempt:

@@ -166,7 +166,7 @@ def _find(registry: Registry, order: dict[str, Any]) -> Job:
 
 def _run(job: Job, args: dict[str, Any], hold_in: Callable[[asyncio.AbstractEventLoop], RemoteHold]) -> Any:
     """An async function in a loop of its own; a plain one in this thread, with the loop for its context in another."""
-    if job.is_async:
+    if job.is_async or job.dependencies:
         return asyncio.run(_run_async(job, args, hold_in))
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="loop").start()
@@ -184,6 +184,12 @@ async def _run_async(
     hold = hold_in(asyncio.get_running_loop())
     engine_maker.set(lambda: hold.engine)
     try:
+        if job.dependencies:
+            from worker.queue.dependencies import call_with_dependencies
+
+            return await call_with_dependencies(
+                hold.engine.broker, None, job, job.bind(args), JobContext(hold)
+            )
         return await job.function(**_arguments(job, args, hold))
     finally:
         await hold.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -15,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 from uuid import UUID
 
 from worker.errors import BadJobDefinition
-from worker.jobs.cron import checked_schedules
+from worker.jobs.checks import Checks, plain_name
 from worker.jobs.retry import RetryPolicy
-from worker.settings import WORD
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -37,9 +35,6 @@ Isolation = Literal["thread", "process"]
 
 engine_maker: ContextVar[Callable[[], Engine] | None] = ContextVar("engine_maker", default=None)
 """How a job in a process of its own gets an engine when it first enqueues; elsewhere it is the one that was started."""
-
-JOB_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
-LONGEST_TIMEOUT_S = 31 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ class Job:
         """Where its function is written: `myapp.jobs:send_email (/srv/myapp/jobs.py:12)`."""
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-        return f"{self.module}:{_plain_name(self.function)}{where}"
+        return f"{self.module}:{plain_name(self.function)}{where}"
 
     def validate(self, args: dict[str, Any]) -> dict[str, Any]:
         """JSON arguments that fit the signature; defaults are not filled in. Raises Invalid."""
@@ -325,8 +320,8 @@ def make_job(
     """`@job` as a plain call; `@broker.task` and adopted Taskiq tasks come here too."""
     if isinstance(function, JobFunction):
         raise BadJobDefinition(name=function.name, problem="it is a job already: decorate the function once")
-    name = name or _plain_name(function)
-    checks = _Checks(name)
+    name = name or plain_name(function)
+    checks = Checks(name)
     checks.function(function, isolation)
     definition = Job(
         name=name,
@@ -346,82 +341,8 @@ def make_job(
 
 def with_schedule(definition: Job, schedule: Mapping[str, Any]) -> Job:
     """The job with one schedule more, as a module's `cron_jobs` adds it."""
-    more = _Checks(definition.name).schedules([schedule])
+    more = Checks(definition.name).schedules([schedule])
     return replace(definition, schedules=definition.schedules + more)
-
-
-class _Checks:
-    """Says what is wrong with a definition, naming the job."""
-
-    def __init__(self, name: Any) -> None:
-        self.name = name
-        if not isinstance(name, str) or not JOB_NAME.fullmatch(name):
-            self.refuse("a name is made of letters, digits, '_', '.' and '-', at most 200 of them")
-
-    def refuse(self, problem: str) -> None:
-        raise BadJobDefinition(name=self.name, problem=problem)
-
-    def function(self, function: Callable[..., Any], isolation: str | None) -> None:
-        if not inspect.isroutine(function):
-            self.refuse(f"only a function can be a job, not {type(function).__name__}")
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            self.refuse(
-                "it is a generator: a job returns its result, and reports on the way with ctx.progress"
-            )
-        if next(iter(inspect.signature(function).parameters), "") in ("self", "cls"):
-            self.refuse("it is a method: a job is a function of a module")
-        self.one_of("isolation", isolation, (None, "thread", "process"))
-        if isolation == "thread" and inspect.iscoroutinefunction(function):
-            self.refuse('isolation="thread" is for plain functions; an async one runs in the event loop')
-
-    def queue(self, queue: Any) -> Any:
-        if not isinstance(queue, str) or not WORD.fullmatch(queue):
-            self.refuse(f"queue={queue!r}: a queue is a word of a-z, 0-9, '_' and '-', at most 63 long")
-        return queue
-
-    def retry(self, retry: int | RetryPolicy | None) -> RetryPolicy:
-        if isinstance(retry, RetryPolicy):
-            return retry
-        try:
-            return RetryPolicy(retry)
-        except ValueError as error:
-            raise BadJobDefinition(name=self.name, problem=str(error)) from None
-
-    def timeout(self, timeout: Any) -> float | None:
-        if timeout is None:
-            return None
-        if (
-            isinstance(timeout, bool)
-            or not isinstance(timeout, int | float)
-            or not 0 < timeout <= LONGEST_TIMEOUT_S
-        ):
-            self.refuse(
-                f"timeout={timeout!r}: it is a number of seconds above 0, at most {LONGEST_TIMEOUT_S:g}"
-            )
-        return float(timeout)
-
-    def one_of(self, option: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-        if value not in allowed:
-            self.refuse(f"{option}={value!r}: it is one of {', '.join(repr(each) for each in allowed)}")
-        return value
-
-    def patterns(self, patterns: tuple[Any, ...]) -> tuple[str, ...]:
-        for pattern in patterns:
-            words = pattern.split(".") if isinstance(pattern, str) else [""]
-            inner, last = words[:-1], words[-1]
-            if not all(word == "*" or WORD.fullmatch(word) for word in inner) or not (
-                last in ("*", ">") or WORD.fullmatch(last)
-            ):
-                self.refuse(
-                    f"on={pattern!r}: a pattern is words joined by dots, with * for one and > for the rest"
-                )
-        return patterns
-
-    def schedules(self, schedules: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-        try:
-            return checked_schedules(schedules)
-        except ValueError as error:
-            raise BadJobDefinition(name=self.name, problem=str(error)) from None
 
 
 def _engine() -> Engine:
@@ -431,8 +352,3 @@ def _engine() -> Engine:
     from worker.engine import Engine
 
     return Engine.bound()
-
-
-def _plain_name(function: Callable[..., Any]) -> str:
-    """The function's own name; Taskiq renames what it decorates."""
-    return str(getattr(function, "__name__", type(function).__name__)).removesuffix("__taskiq_original")

@@ -14,6 +14,7 @@ from worker.errors import Invalid, NotFound, UnknownJob
 
 JOBS = """
 import os
+from taskiq import TaskiqDepends
 from worker import JobContext, Secret, job
 
 @job(isolation="process", retry=0)
@@ -38,6 +39,13 @@ def child(n: int) -> int:
 def never_ends() -> None:
     import time
     time.sleep(600)
+
+def table(ctx: JobContext = TaskiqDepends()) -> str:
+    return "table of " + ctx.job_name
+
+@job(isolation="process", retry=0)
+def depends(n: int, on: str = TaskiqDepends(table)) -> str:
+    return on * n
 
 @job(isolation="process", retry=0)
 def odd() -> object:
@@ -138,6 +146,8 @@ async def test_a_process_that_does_not_end_is_ended(own_module: str) -> None:
     async with testing.desk(own_module) as desk:
         done = await desk.run("never_ends")
         assert (done.status, done.reason) == ("failed", "timeout")
+        depends = await desk.run("depends", n=1)
+        assert depends.result == "table of depends", depends.traceback
         odd = await desk.run("odd")
         assert (odd.status, odd.reason) == ("failed", "result_unstorable")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -128,7 +130,7 @@ def _check_concurrency(concurrency: int | None) -> None:
 
 
 async def _changed_queue(
-    session: AsyncSession, queue: Queue, event: str, actor: Actor, before: dict[str, object]
+    session: AsyncSession, queue: Queue, event: str, actor: Actor, before: Mapping[str, object]
 ) -> None:
     queue.rev += 1
     await session.flush()
@@ -143,7 +145,7 @@ async def _changed_queue(
 
 
 async def _changed_job(
-    session: AsyncSession, job: JobCatalogue, event: str, actor: Actor, before: dict[str, object]
+    session: AsyncSession, job: JobCatalogue, event: str, actor: Actor, before: Mapping[str, object]
 ) -> None:
     job.rev += 1
     await session.flush()

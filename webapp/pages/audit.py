@@ -59,7 +59,7 @@ async def export(request: AnyRequest) -> Stream:
     name = f"audit-{utc_now():%Y-%m-%d-%H%M%S}.csv"
     return Stream(
         _csv(queries.pieces(database, wanted)),
-        media_type="text/csv; charset=utf-8",
+        media_type="text/csv",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
 

@@ -51,12 +51,12 @@ class Engine:
     ) -> None:
         self.settings = settings
         self.database = database
-        self.registry = registry or Registry()
+        self.registry = Registry() if registry is None else registry
         self.broker = broker
         self.doorbells = doorbells
         self.socket = socket
         self.catalogue = Catalogue(
-            database, registry, max_retries=settings.job_max_retries, timeout_s=settings.job_timeout_s
+            database, self.registry, max_retries=settings.job_max_retries, timeout_s=settings.job_timeout_s
         )
         kind = InMemoryJobQueue if doorbells.backend == "memory" else TaskiqJobQueueAdapter
         self.queue: JobQueue = kind(self)

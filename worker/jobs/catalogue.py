@@ -77,7 +77,7 @@ class Catalogue:
         timeout_s: float = 300.0,
     ) -> None:
         self._database = database
-        self._registry = registry or Registry()
+        self._registry = Registry() if registry is None else registry
         self._max_retries = max_retries
         self._timeout_s = timeout_s
         self._seen: dict[str, tuple[float, JobOffer | None]] = {}

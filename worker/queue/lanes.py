@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -52,9 +53,10 @@ def parse_priorities(text: str) -> tuple[int, int]:
     Raises:
         ValueError: not a range within 0 and 9.
     """
-    first, _, last = text.partition("-")
-    if first.isdigit() and (last or first).isdigit() and 0 <= int(first) <= int(last or first) <= 9:
-        return int(first), int(last or first)
+    if found := re.fullmatch(r"([0-9])(?:-([0-9]))?", text):
+        first, last = int(found[1]), int(found[2] or found[1])
+        if first <= last:
+            return first, last
     raise ValueError(f"--priorities {text!r} must be a range like 0-3 within 0-9")
 
 

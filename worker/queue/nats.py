@@ -186,17 +186,20 @@ class NatsDoorbells:
 
     async def ring(self, bells: Sequence[Doorbell]) -> None:
         """Messages of one connection reach the stream in order, so the answer to the last speaks for those before it."""
-        if not self.connected:
+        if not self.connected or not bells:
             return
         try:
-            for start in range(0, len(bells), RINGS_PER_ANSWER):
-                await asyncio.wait_for(self._ring(bells[start : start + RINGS_PER_ANSWER]), ANSWER_TIMEOUT_S)
-        except nats.js.errors.NoStreamResponseError:
-            log.warning("The stream of doorbells is gone: making it again", stream=self.broker.stream_name)
-            self._spawn(self._add_stream())
+            try:
+                await self._ring_all(bells)
+            except nats.js.errors.NoStreamResponseError:
+                log.warning("There is no stream of doorbells: making it", stream=self.broker.stream_name)
+                await asyncio.wait_for(self.broker.add_stream(), ANSWER_TIMEOUT_S)
+                await self._ring_all(bells)
         except TROUBLE as error:
             log.warning(
-                "Doorbells were not rung; polls will find the jobs", count=len(bells), error=repr(error)
+                "The broker did not confirm doorbells; polls find the jobs",
+                count=len(bells),
+                error=repr(error),
             )
 
     def listen(self, lanes: Sequence[Lane], free: Free, order: Order | None = None) -> PullListener:
@@ -244,6 +247,10 @@ class NatsDoorbells:
                 for info in consumers
             ]
         return found
+
+    async def _ring_all(self, bells: Sequence[Doorbell]) -> None:
+        for start in range(0, len(bells), RINGS_PER_ANSWER):
+            await asyncio.wait_for(self._ring(bells[start : start + RINGS_PER_ANSWER]), ANSWER_TIMEOUT_S)
 
     async def _ring(self, bells: Sequence[Doorbell]) -> None:
         publish, subject_of = self.broker.client.publish, self.broker.subject_of

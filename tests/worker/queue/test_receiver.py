@@ -1,0 +1,276 @@
+"""JobReceiver on a real database, with doorbells in memory: what it takes, keeps free, gives back and adopts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+
+from worker import JobContext, job
+from worker.db.base import new_id
+from worker.db.session import Doorbell
+from worker.engine import Engine
+from worker.joblogs.claims import Scope, claim_ids
+from worker.joblogs.models import JobLog
+from worker.jobs.models import JobCatalogue
+from worker.jobs.registry import Registry
+from worker.process.child import WorkerChild
+from worker.process.entry import Orders
+from worker.queue.lanes import Lane
+from worker.settings import Settings
+
+WITHIN_S = 30
+started: list[str] = []
+gates: dict[str, asyncio.Event] = {}
+
+
+@job
+async def wait(ctx: JobContext, name: str) -> str:
+    started.append(name)
+    await gates.setdefault(name, asyncio.Event()).wait()
+    return name
+
+
+@job
+async def quick(n: int) -> int:
+    return n
+
+
+@job
+def threaded(ctx: JobContext) -> str:
+    import threading
+
+    return threading.current_thread().name
+
+
+class Bench:
+    """An engine and one worker in this very loop."""
+
+    def __init__(self, engine: Engine, slots: int, priorities: str = "0-9") -> None:
+        self.engine = engine
+        self.child = WorkerChild(engine, Orders(str(new_id()), "", 0, slots, "default", priorities))
+        self.stop = asyncio.Event()
+
+    @property
+    def receiver(self) -> Any:
+        return self.child.receiver
+
+    async def start(self) -> Bench:
+        await self.child.enter("inline", None)
+        self.task = asyncio.create_task(self.receiver.listen(self.stop))
+        return self
+
+    async def close(self) -> None:
+        for gate in gates.values():
+            gate.set()
+        self.stop.set()
+        await self.task
+
+    async def until(self, done: Callable[[], Any]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not done():
+                await asyncio.sleep(0.01)
+
+    async def row(self, job_id: UUID) -> Any:
+        async with self.engine.database.read() as connection:
+            found = await connection.execute(
+                sa.select(JobLog.status, JobLog.epoch, JobLog.attempt, JobLog.result).where(
+                    JobLog.id == job_id
+                )
+            )
+            return found.one()
+
+    async def ended(self, job_id: UUID, status: str = "success") -> Any:
+        async with asyncio.timeout(WITHIN_S):
+            while (row := await self.row(job_id)).status != status:
+                await asyncio.sleep(0.01)
+        return row
+
+
+@pytest.fixture
+async def engine(database_url: str, tmp_path):
+    started.clear()
+    gates.clear()
+    environ = {"DATABASE_URL": database_url, "M_HOME": str(tmp_path)}
+    async with Engine.create(
+        Settings.from_env(environ), registry=Registry([wait, quick, threaded])
+    ) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def bench(engine: Engine):
+    made: list[Bench] = []
+
+    async def make(slots: int = 3, priorities: str = "0-9") -> Bench:
+        made.append(await Bench(engine, slots, priorities).start())
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.close()
+
+
+async def test_it_never_holds_more_than_its_slots_and_keeps_one_for_rescued_jobs(engine: Engine, bench: Any):
+    worker = await bench(slots=3)
+    ids = [await engine.enqueue("wait", {"name": f"n{n}"}) for n in range(6)]
+    await worker.until(lambda: len(started) == 2)
+    await asyncio.sleep(1.5)
+    assert len(started) == 2
+    async with engine.database.transaction() as session:
+        await session.execute(sa.update(JobLog).where(JobLog.id == ids[5]).values(lane="rescue"))
+    await engine.doorbells.ring([Doorbell(ids[5], "default", 5, rescue=True)])
+    await worker.until(lambda: "n5" in started)
+    assert worker.receiver.slots.running == 3
+
+
+async def test_a_slot_is_free_as_soon_as_the_function_ended(engine: Engine, bench: Any):
+    worker = await bench(slots=1)
+    held = asyncio.Event()
+    finish = worker.child.recorder.finish
+
+    async def slow(outcome: Any) -> bool:
+        await held.wait()
+        return await finish(outcome)
+
+    worker.child.recorder.finish = slow
+    ids = [await engine.enqueue("quick", {"n": n}) for n in range(5)]
+    await worker.until(lambda: len(worker.receiver.held) == 5)
+    assert worker.receiver.slots.running == 0
+    held.set()
+    assert [(await worker.ended(job_id)).result for job_id in ids] == [0, 1, 2, 3, 4]
+
+
+async def test_outcomes_that_cannot_be_written_stop_the_taking(engine: Engine, bench: Any):
+    worker = await bench(slots=1)
+    worker.receiver.slots.most_unwritten = 3
+    held = asyncio.Event()
+    finish = worker.child.recorder.finish
+
+    async def slow(outcome: Any) -> bool:
+        await held.wait()
+        return await finish(outcome)
+
+    worker.child.recorder.finish = slow
+    ids = [await engine.enqueue("quick", {"n": n}) for n in range(6)]
+    await worker.until(lambda: len(worker.receiver.held) == 3)
+    await asyncio.sleep(0.3)
+    assert len(worker.receiver.held) == 3
+    held.set()
+    for job_id in ids:
+        await worker.ended(job_id)
+
+
+async def test_a_job_that_only_others_know_is_offered_to_them_five_times(
+    engine: Engine, bench: Any, monkeypatch
+):
+    monkeypatch.setattr("worker.queue.receiver.NOT_MINE_NAK_S", 0.01)
+    async with engine.database.transaction() as session:
+        job_id = new_id()
+        now = await engine.database.now(session)
+        session.add(JobLog(id=job_id, job_name="theirs", queue="default", status="queued", args={}, enqueued_at=now, run_at=now))  # fmt: skip
+    worker = await bench()
+    naks: list[float] = []
+    put_later = engine.doorbells.put_later
+
+    def counted(lane: Lane, job: UUID, delay_s: float) -> None:
+        naks.append(delay_s)
+        put_later(lane, job, delay_s)
+
+    monkeypatch.setattr(engine.doorbells, "put_later", counted)
+    await engine.doorbells.ring([Doorbell(job_id, "default")])
+    await worker.until(lambda: len(naks) == 5)
+    await asyncio.sleep(0.2)
+    assert (len(naks), (await worker.row(job_id)).status) == (5, "queued")
+
+
+async def test_a_priority_of_others_is_left_to_them(engine: Engine, bench: Any):
+    worker = await bench(priorities="0-3")
+    urgent = await engine.enqueue("quick", {"n": 1}, priority=3)
+    later = await engine.enqueue("quick", {"n": 2}, priority=4)
+    await worker.ended(urgent)
+    await asyncio.sleep(1.2)
+    assert (await worker.row(later)).status == "queued"
+
+
+async def test_a_claim_whose_answer_was_lost_is_adopted(engine: Engine, bench: Any):
+    worker = await bench()
+    ring = engine.doorbells.ring
+
+    async def lose(bells: Any) -> None: ...
+
+    engine.doorbells.ring = lose
+    worker.receiver.slots.closed = True
+    job_id = await engine.enqueue("quick", {"n": 7})
+    scope = Scope(("quick",), ("default",))
+    assert len(await claim_ids(engine.database, worker.child.recorder.worker_id, scope, [job_id])) == 1
+    worker.receiver.slots.closed = False
+    engine.doorbells.ring = ring
+    await worker.receiver.reconcile()
+    assert worker.receiver.held == []
+    await worker.receiver.reconcile()
+    row = await worker.ended(job_id)
+    assert (row.epoch, row.result) == (1, 7)
+
+
+async def test_a_job_that_is_no_longer_held_is_stopped_and_its_end_dropped(engine: Engine, bench: Any):
+    worker = await bench()
+    job_id = await engine.enqueue("wait", {"name": "a"})
+    await worker.until(lambda: started == ["a"])
+    async with engine.database.transaction() as session:
+        await session.execute(
+            sa.update(JobLog).where(JobLog.id == job_id).values(epoch=9, worker_id=new_id())
+        )
+    await worker.receiver.reconcile()
+    await worker.until(lambda: not worker.receiver.held)
+    assert ((await worker.row(job_id)).status, worker.child.recorder.stale) == ("running", 1)
+
+
+async def test_a_cancel_message_for_another_epoch_stops_nothing(engine: Engine, bench: Any):
+    worker = await bench()
+    job_id = await engine.enqueue("wait", {"name": "a"})
+    await worker.until(lambda: started == ["a"])
+    await engine.doorbells.signal(worker.child.orders.id, {"cancel": str(job_id), "epoch": 0})
+    await asyncio.sleep(0.1)
+    assert not worker.receiver.held[0].hold.asked
+    gates["a"].set()
+    await worker.ended(job_id)
+
+
+async def test_a_paused_job_waits_and_runs_after_the_pause(engine: Engine, bench: Any):
+    worker = await bench()
+
+    async def pause(at: Any) -> None:
+        async with engine.database.transaction() as session:
+            await session.execute(
+                sa.update(JobCatalogue).where(JobCatalogue.name == "quick").values(paused_at=at)
+            )
+
+    async with engine.database.session() as session:
+        now = await engine.database.now(session)
+    await pause(now)
+    job_id = await engine.enqueue("quick", {"n": 1})
+    await asyncio.sleep(1.5)
+    assert (await worker.row(job_id)).status == "queued"
+    await pause(None)
+    await worker.ended(job_id)
+
+
+async def test_plain_functions_run_in_the_workers_own_threads(engine: Engine, bench: Any):
+    worker = await bench()
+    assert (await worker.ended(await engine.enqueue("threaded"))).result.startswith("job")
+
+
+async def test_a_drain_releases_what_does_not_end_in_time_unburnt(engine: Engine, bench: Any):
+    worker = await bench()
+    worker.receiver.drain_s = 0.2
+    job_id = await engine.enqueue("wait", {"name": "a"})
+    await worker.until(lambda: started == ["a"])
+    worker.stop.set()
+    await worker.task
+    row = await worker.row(job_id)
+    assert (row.status, row.attempt, row.epoch) == ("queued", 0, 2)

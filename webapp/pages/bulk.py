@@ -14,7 +14,7 @@ from webapp import render
 from webapp.auth import actor, operator, viewer
 from webapp.forms import Form, read_form
 from webapp.pages.after import came_from
-from webapp.pages.shared import Answer, AnyRequest, address, database, gone
+from webapp.pages.shared import Answer, AnyRequest, acting, address, database, gone
 from webapp.queries.counters import CAP
 from worker.db.base import utc_now
 from worker.errors import Invalid, NotAllowedNow, NotFound
@@ -37,7 +37,7 @@ async def act(request: AnyRequest) -> Answer:
         return render.redirect(request, came_from(request, "/job-logs"), error.message, "error")
     if not form.flag("confirmed"):
         return await _preview(request, form, action, wanted, cutoff)
-    async with database(request).transaction() as session:
+    async with acting(request) as session:
         operation = await bulk.start(
             session, action, wanted, cutoff=cutoff, reason=form.words("reason")[:500], actor=actor(request)
         )
@@ -109,7 +109,7 @@ async def show(request: AnyRequest, operation_id: UUID) -> Answer:
 async def stop(request: AnyRequest, operation_id: UUID) -> Answer:
     url = f"/operations/{operation_id}"
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             await bulk.stop(session, operation_id, actor=actor(request))
     except NotFound:
         return gone(request, "operation", "/job-logs")

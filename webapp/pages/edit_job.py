@@ -11,7 +11,7 @@ from webapp import render
 from webapp.arguments import by_field, controls, defaults, json_text, read, read_json
 from webapp.auth import actor, operator
 from webapp.forms import Form, read_form
-from webapp.pages.shared import Answer, AnyRequest, database, engine, gone
+from webapp.pages.shared import Answer, AnyRequest, acting, database, engine, gone
 from webapp.queries.job_logs import one_job
 from webapp.queries.views import JobView
 from worker.errors import Invalid, NotAllowedNow, NotFound, UnknownJob
@@ -38,7 +38,7 @@ async def save(request: AnyRequest, job_id: UUID) -> Answer:
         offer = await engine(request).catalogue.get(None, job.job_name)
         as_json = offer is None or "args" in sent.values
         args = read_json(sent.text("args")) if as_json or offer is None else read(offer.fields, sent, job.args)
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             if job.actions.can_edit:
                 await actions.edit(session, job_id, actor=actor(request), args=args)
                 return render.redirect(request, f"/job-logs/{job_id}", "Saved: it will run with these arguments.")

@@ -17,7 +17,7 @@ from webapp.auth import actor, operator, viewer
 from webapp.filters import default_words, retry_words, type_words
 from webapp.forms import Form, read_form
 from webapp.pages.edit_job import fields_context
-from webapp.pages.shared import Answer, AnyRequest, cached, database, engine, gone
+from webapp.pages.shared import Answer, AnyRequest, acting, cached, database, engine, gone
 from webapp.queries.catalogue import CatalogueView, list_catalogue, one_catalogue_job
 from webapp.queries.job_logs import list_jobs
 from webapp.queries.queues import queue_names
@@ -35,7 +35,7 @@ OPTIONS = ("queue", "priority", "run_at", "unique_key", "tags")
 async def jobs(request: AnyRequest) -> Answer:
     q = request.query_params.get("q", "").strip()
     async with database(request).read() as connection:
-        found: list[CatalogueView] = await cached(request).get("catalogue", 1.0, lambda: list_catalogue(connection))
+        found: list[CatalogueView] = await cached(request).get("catalogue", 5.0, lambda: list_catalogue(connection))
     wanted = [job for job in found if all(word in _text(job) for word in q.lower().split())]
     return render.page(request, "jobs/list.html", title="Jobs", nav="jobs", jobs=wanted, q=q)
 
@@ -138,7 +138,7 @@ async def _accept(
     """The job's id, and what to say about it."""
     key = f"form {hashlib.sha256(once.encode()).hexdigest()}" if once else ""
     user = str(request.user.id)
-    async with database(request).transaction() as session:
+    async with acting(request) as session:
         if key and (first := await claim_key(session, key, user, name)) is not None:
             return first, "It was started already."
         job = await actions.enqueue(session, name, args, actor=actor(request), **options)
@@ -217,7 +217,7 @@ async def pause_form(request: AnyRequest, name: str) -> Answer:
 async def pause(request: AnyRequest, name: str) -> Answer:
     form = await read_form(request)
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             await controls.pause_job(session, name, reason=form.words("reason"), actor=actor(request))
     except NotFound:
         return gone(request, "job", "/jobs")
@@ -229,7 +229,7 @@ async def pause(request: AnyRequest, name: str) -> Answer:
 @post("/jobs/{name:str}/resume", guards=[operator])
 async def resume(request: AnyRequest, name: str) -> Answer:
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             await controls.resume_job(session, name, actor=actor(request))
     except NotFound:
         return gone(request, "job", "/jobs")
@@ -240,7 +240,7 @@ async def resume(request: AnyRequest, name: str) -> Answer:
 async def limit(request: AnyRequest, name: str) -> Answer:
     typed = (await read_form(request)).words("concurrency")
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             await controls.set_job_limit(session, name, at_once(typed), actor=actor(request))
     except NotFound:
         return gone(request, "job", "/jobs")

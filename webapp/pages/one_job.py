@@ -17,7 +17,7 @@ from webapp.auth import actor, operator, viewer
 from webapp.forms import read_form
 from webapp.pages import edit_job
 from webapp.pages.after import came_from, show_job
-from webapp.pages.shared import Answer, AnyRequest, address, database, gone
+from webapp.pages.shared import Answer, AnyRequest, acting, address, database, gone
 from webapp.queries.job_logs import one_job
 from webapp.queries.one_job import (
     app_trace,
@@ -200,7 +200,7 @@ async def rerun(request: AnyRequest, job_id: UUID) -> Answer:
     """A new job like this one; the reader is taken there. A double click makes one."""
     who = actor(request)
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             await actions.locked(session, job_id)
             made = await session.scalar(
                 sa.select(JobLog.id)
@@ -218,7 +218,7 @@ async def rerun(request: AnyRequest, job_id: UUID) -> Answer:
 @post("/job-logs/{job_id:uuid}/delete", guards=[operator])
 async def delete(request: AnyRequest, job_id: UUID) -> Answer:
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             job = await actions.delete(session, job_id, actor=actor(request))
     except NotFound:
         return gone(request, "job log", "/job-logs")
@@ -232,7 +232,7 @@ async def delete(request: AnyRequest, job_id: UUID) -> Answer:
 @post("/job-logs/{job_id:uuid}/restore", guards=[operator])
 async def restore(request: AnyRequest, job_id: UUID) -> Answer:
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             await actions.restore(session, job_id, actor=actor(request))
     except NotFound:
         return gone(request, "deleted job log", "/job-logs")
@@ -282,7 +282,7 @@ async def _do(
 ) -> Answer:
     """Does it in one transaction and shows the job as it is then; what is not possible any more says so in place."""
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             words = await act(session)
     except NotFound:
         return gone(request, "job log", "/job-logs")

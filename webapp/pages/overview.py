@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from webapp import render
 from webapp.auth import actor, operator, viewer
 from webapp.pages import queues
-from webapp.pages.shared import Answer, AnyRequest, address, cached, database, engine, late_after_s
+from webapp.pages.shared import Answer, AnyRequest, acting, address, cached, database, engine, late_after_s
 from webapp.queries.attention import Attention, Surroundings, attention
 from webapp.queries.catalogue import unoffered
 from webapp.queries.job_logs import one_job
@@ -43,7 +43,7 @@ async def show(request: AnyRequest) -> Answer:
     period = request.query_params.get("period", "1h")
     period = period if period in CHARTS else "1h"
     async with database(request).read() as connection:
-        queues = await cached(request).get("queues", 1.0, lambda: list_queues(connection, late_after_s(request)))
+        queues = await list_queues(connection, late_after_s(request))
         context = {
             "queues": queues,
             "attention": await _attention(request, connection, queues),
@@ -113,7 +113,7 @@ async def probe(request: AnyRequest) -> Answer:
     """Runs the built-in job, so that each hop's time can be seen."""
     began = utc_now()
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             job = await actions.enqueue(session, PROBE, {}, actor=actor(request), tags=("probe",))
     except UnknownJob:
         return render.redirect(request, "/", "No worker has said yet what it can run: start one.", "error")

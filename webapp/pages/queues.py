@@ -9,7 +9,7 @@ from webapp.auth import actor, operator
 from webapp.forms import read_form
 from webapp.pages.after import came_from
 from webapp.pages.jobs import at_once
-from webapp.pages.shared import Answer, AnyRequest, database, gone, late_after_s
+from webapp.pages.shared import Answer, AnyRequest, acting, database, gone, late_after_s
 from webapp.queries.queues import load_queues, queue_names
 from worker.errors import Invalid
 from worker.jobs import actions
@@ -41,7 +41,7 @@ async def pause_form(request: AnyRequest, name: str) -> Answer:
 async def pause(request: AnyRequest, name: str) -> Answer:
     reason = (await read_form(request)).words("reason")
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             await actions.pause_queue(session, name, reason=reason, actor=actor(request))
     except Invalid as error:
         return render.redirect(request, "/", error.message, "error")
@@ -51,7 +51,7 @@ async def pause(request: AnyRequest, name: str) -> Answer:
 @post("/queues/{name:str}/resume", guards=[operator])
 async def resume(request: AnyRequest, name: str) -> Answer:
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             await actions.resume_queue(session, name, actor=actor(request))
     except Invalid as error:
         return render.redirect(request, "/", error.message, "error")
@@ -62,7 +62,7 @@ async def resume(request: AnyRequest, name: str) -> Answer:
 async def limit(request: AnyRequest, name: str) -> Answer:
     typed = (await read_form(request)).words("concurrency")
     try:
-        async with database(request).transaction() as session:
+        async with acting(request) as session:
             await actions.set_queue_limit(session, name, at_once(typed), actor=actor(request))
     except Invalid as error:
         return render.redirect(request, f"/queues/{name}/pause", error.message, "error")

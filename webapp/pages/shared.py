@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
 from litestar import Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from webapp import render
 from webapp.queries.counters import Cached
@@ -41,6 +43,14 @@ def cached(request: AnyRequest) -> Cached:
     if found is None:
         found = request.app.state["cached"] = Cached()
     return found
+
+
+@asynccontextmanager
+async def acting(request: AnyRequest) -> AsyncIterator[AsyncSession]:
+    """A transaction for what a person does; answers shared from before it are forgotten when it has committed."""
+    async with database(request).transaction() as session:
+        yield session
+    cached(request).forget()
 
 
 def address(path: str, pairs: Sequence[tuple[str, Any]]) -> str:

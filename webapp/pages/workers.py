@@ -12,7 +12,7 @@ from litestar import get, post
 from webapp import render
 from webapp.auth import actor, operator, viewer
 from webapp.pages.after import came_from
-from webapp.pages.shared import Answer, AnyRequest, cached, database, engine, gone, late_after_s
+from webapp.pages.shared import Answer, AnyRequest, acting, cached, database, engine, gone, late_after_s
 from webapp.queries.queues import list_queues
 from webapp.queries.workers import list_workers, load_workers
 from worker.accounts.audit import audit
@@ -81,7 +81,7 @@ async def restart(request: AnyRequest, worker_id: UUID) -> Answer:
 
 async def _wish(request: AnyRequest, worker_id: UUID, wish: str) -> Answer:
     """Asks a worker: it reads its row with every beat."""
-    async with database(request).transaction() as session:
+    async with acting(request) as session:
         alive = sa.select(Worker).where(Worker.id == worker_id, Worker.ended_at.is_(None))
         worker = await session.scalar(alive.with_for_update())
         if worker is not None:

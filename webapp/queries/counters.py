@@ -130,6 +130,10 @@ class Cached:
     _kept: dict[Hashable, tuple[float, Any]] = field(default_factory=dict)
     _locks: dict[Hashable, asyncio.Lock] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """After somebody acted here: who acts sees what it did."""
+        self._kept.clear()
+
     async def get(self, key: Hashable, for_s: float, ask: Callable[[], Awaitable[Any]]) -> Any:
         async with self._locks.setdefault(key, asyncio.Lock()):
             kept = self._kept.get(key)

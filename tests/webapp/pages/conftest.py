@@ -12,14 +12,15 @@ from uuid import UUID
 import httpx
 import pytest
 
+from tests.servers.nats import NatsServer
 from tests.webapp.pages import jobs
 from tests.webapp.rows import Rows
 from tests.webapp.site import Browser, Site, running_site
 from worker import testing
 from worker.db.base import new_id, utc_now
 from worker.engine import Engine
-from worker.jobs.registry import Registry
 from worker.joblogs.models import JobLog
+from worker.jobs.registry import Registry
 from worker.process.models import Worker
 from worker.settings import Settings
 
@@ -45,8 +46,9 @@ class Crew:
 
 
 @pytest.fixture
-async def site(database_url: str, tmp_path: Path) -> AsyncIterator[Site]:
-    async with running_site(database_url, tmp_path, nats_url="nats://127.0.0.1:9") as site:
+async def site(database_url: str, tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Site]:
+    prefix = f"pages-{new_id().hex[-12:]}"
+    async with running_site(database_url, tmp_path, nats_url=nats_server.url, prefix=prefix) as site:
         yield site
 
 

@@ -11,10 +11,10 @@ import pytest
 from tests.webapp.rows import Rows
 from webapp.queries import job_logs
 from webapp.queries.job_logs import list_jobs, load_jobs, newer_count, one_job, stream_jobs
-from worker.joblogs.search import JobFilter, parse
 from worker.db.base import utc_now
 from worker.db.session import Database
 from worker.errors import Invalid
+from worker.joblogs.search import JobFilter, parse
 
 
 async def found(database: Database, typed: str, **options: Any) -> list[UUID]:

@@ -10,11 +10,11 @@ from webapp.queries.counters import CAP, counters, late_count, matching, status_
 from webapp.queries.job_logs import list_columns
 from webapp.queries.overview import failure_grid, failure_groups, feed, latencies, throughput
 from webapp.queries.queues import list_queues, load_queues
-from worker.joblogs.search import JobFilter, parse
 from webapp.queries.workers import list_workers, taken_queues
 from worker.db.base import utc_now
 from worker.db.session import Database, emit
 from worker.joblogs.models import JobCounterDelta, JobLog
+from worker.joblogs.search import JobFilter, parse
 from worker.jobs.models import Queue
 
 

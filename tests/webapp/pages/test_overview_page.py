@@ -1,0 +1,130 @@
+"""Overview, queues, workers and bulk actions in the browser."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from tests.webapp.pages.conftest import Crew, flash_of
+from tests.webapp.rows import Rows
+from tests.webapp.site import Browser, Site
+from webapp.queries.attention import Surroundings, attention
+from worker.db.base import utc_now
+from worker.db.session import Database
+from worker.joblogs import bulk
+
+
+async def test_all_is_well_only_when_nothing_needs_anybody(site: Site, crew: Crew, ada: Browser, rows: Rows) -> None:
+    assert "All is well." in (await ada.get("/")).text
+    await rows.add(
+        rows.job(status="failed", error="smtp down", error_fingerprint="a" * 32),
+        rows.job(status="queued", queue="video", ago_s=900),
+        rows.job(status="queued", ago_s=900),
+        rows.job("unknown", status="queued"),
+    )
+    site.app.state.cached.forget()
+    text = (await ada.get("/")).text
+    titles = re.findall(r'<li class="is-\w+">.*?<a class="row-link" href="([^"]+)">([^<]+)</a>', text, re.DOTALL)
+    assert [title for _, title in titles] == [
+        "No worker takes the queue video",
+        "No worker can run the job unknown",
+        "The queue default is late",
+        "send_email: smtp down",
+    ]
+    for href, _ in titles:
+        assert (await ada.get(href.replace("&amp;", "&"))).status_code == 200
+
+
+def test_a_broker_that_is_away_stands_first_and_says_that_nothing_is_lost() -> None:
+    around = Surroundings(False, False, 300.0, 10_000, {})
+    (first,) = attention([], [], around, utc_now())
+    assert (first.kind, first.title) == ("failed", "The broker cannot be reached")
+    assert "safe" in first.detail
+    (only,) = attention([], [], replace(around, broker_connected=True), utc_now())
+    assert only.title == "Live updates come every second"
+
+
+async def test_each_number_of_the_failure_grid_leads_to_as_many_rows(crew: Crew, ada: Browser, rows: Rows) -> None:
+    await rows.add(*(rows.job(status="failed", ago_s=ago) for ago in (60, 7_200, 80_000)))
+    text = (await ada.get("/")).text
+    cells = re.findall(r'<a class="count-link[^"]*" href="(/job-logs\?status=failed[^"]+)">(\d+)</a>', text)
+    assert [int(n) for _, n in cells] == [1, 2, 3, 3, 3]
+    for href, n in cells:
+        rows_there = (await ada.get(href.replace("&amp;", "&"))).text
+        assert rows_there.count('id="job-row-') == int(n)
+
+
+async def test_a_queue_is_paused_with_a_reason_limited_and_resumed(crew: Crew, ada: Browser) -> None:
+    assert "What runs goes on" in (await ada.get("/queues/mail/pause")).text
+    answer = await ada.post("/queues/mail/pause", {"reason": "smtp is down"}, follow_redirects=True)
+    assert flash_of(answer) == "success: Paused the queue mail."
+    assert 'action="/queues/mail/resume"' in answer.text
+    assert "Paused by Ada: smtp is down" in (await ada.get("/")).text
+    answer = await ada.post("/queues/mail/resume", headers={"HX-Request": "true"})
+    assert "hx-target=\"[data-live='queue:mail']\"" in answer.text
+    assert "Paused by" not in answer.text
+    await ada.post("/queues/mail/limit", {"concurrency": "4"})
+    assert "/4" in (await ada.get("/")).text
+    refused = await ada.post("/queues/mail/limit", {"concurrency": "lots"}, follow_redirects=True)
+    assert "must be a whole number" in flash_of(refused)
+
+
+async def test_a_probe_goes_all_the_way_round(crew: Crew, ada: Browser) -> None:
+    refused = await ada.post("/overview/probe", follow_redirects=True)
+    assert "No worker" in flash_of(refused)
+
+
+async def test_the_workers_page_shows_who_runs_what_and_asks_one_to_drain(
+    site: Site, crew: Crew, ada: Browser, rows: Rows
+) -> None:
+    (running,) = await rows.add(rows.job(status="running", worker_id=crew.worker_id))
+    await rows.add(rows.job(status="queued", queue="video"))
+    text = (await ada.get("/workers")).text
+    assert "No worker takes the queue video." in text
+    assert "No worker takes the queue default" not in text
+    assert f'href="/job-logs/{running}"' in text
+    assert "NATS JetStream" in text
+    answer = await ada.post(f"/workers/{crew.worker_id}/drain", follow_redirects=True)
+    assert "will drain" in answer.text
+    (entry,) = await site.audited(action="worker.drain")
+    assert entry.after == {"wish": "drain"}
+
+
+async def finish(database: Database) -> None:
+    while await bulk.run_pending(database):
+        continue
+
+
+async def test_a_bulk_action_is_previewed_leaves_out_what_came_later_and_reports(
+    site: Site, crew: Crew, ada: Browser, rows: Rows
+) -> None:
+    ids = await rows.add(*(rows.job(status="failed", ago_s=n + 5) for n in range(3)), rows.job(ago_s=60))
+    page = (await ada.get("/job-logs?status=failed")).text
+    fields = dict(re.findall(r'<input type="hidden" name="(cutoff|query)" value="([^"]*)"', page))
+    later = await rows.add(rows.job(status="failed", ago_s=-1))
+    form = {**fields, "action": "retry", "scope": "matching"}
+    preview = await ada.post("/job-logs/bulk", form)
+    assert preview.status_code == 200
+    assert "Retry 3 jobs?" in preview.text
+    assert "1, not part of this" in preview.text
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', preview.text))
+    hidden.pop("_csrf", None)
+    started = await ada.post("/job-logs/bulk", {**hidden, "reason": "smtp is back"})
+    assert started.headers["location"].startswith("/operations/")
+    await finish(site.database)
+    report = (await ada.get(started.headers["location"])).text
+    assert "smtp is back" in report
+    assert [(await crew.job(one)).status for one in ids] == ["queued"] * 3 + ["success"]
+    assert (await crew.job(later[0])).status == "failed"
+
+
+async def test_a_bulk_action_on_a_selection_names_what_it_cannot_do(
+    site: Site, crew: Crew, ada: Browser, rows: Rows
+) -> None:
+    ids = await rows.add(rows.job(status="failed"), rows.job())
+    form = {"action": "retry", "id": [str(one) for one in ids], "cutoff": ""}
+    preview = await ada.post("/job-logs/bulk", form)
+    assert "Retry 2 jobs?" in preview.text
+    assert "1, they cannot be retried as they are" in preview.text
+    nothing = await ada.post("/job-logs/bulk", {"action": "retry"}, follow_redirects=True)
+    assert flash_of(nothing).startswith("failed: ")

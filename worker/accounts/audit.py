@@ -21,6 +21,8 @@ from worker.db.session import Database
 SEAL_LOCK = 0x6D5F7365616C
 """PostgreSQL's advisory lock under which one clerk at a time seals."""
 
+SEAL_BATCH = 1000
+
 HIDDEN_KEYS = ("password", "secret", "token", "hash", "authorization", "cookie")
 
 
@@ -81,7 +83,7 @@ class Verdict:
         return self.broken_at is None
 
 
-async def seal(database: Database, *, limit: int = 1000, settle_s: float = 2.0) -> int:
+async def seal(database: Database, *, limit: int = SEAL_BATCH, settle_s: float = 2.0) -> int:
     """Seals up to `limit` entries that are at least `settle_s` old; answers how many. Any number of clerks may."""
     async with database.transaction() as session:
         if database.dialect == "postgresql":

@@ -105,8 +105,21 @@ async def _database(settings: Settings, database: Database) -> AsyncIterator[Fin
     yield _clock(theirs)
     async for finding in _durability(database):
         yield finding
+    yield await _audit_log(database)
     async for finding in _workers(database, settings):
         yield finding
+
+
+async def _audit_log(database: Database) -> Finding:
+    from worker.accounts.audit import verify
+
+    verdict = await verify(database)
+    if not verdict.intact:
+        text = f"the chain is broken at {verdict.broken_at}: entries were changed or removed outside the desk"
+        return Finding("audit log", "fail", text)
+    return Finding(
+        "audit log", "ok", f"{verdict.sealed} entries sealed and intact, {verdict.unsealed} not sealed yet"
+    )
 
 
 def _clock(theirs: Any) -> Finding:

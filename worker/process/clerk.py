@@ -12,6 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 import structlog
 
+from worker.accounts.audit import SEAL_BATCH, seal
 from worker.db import migrate
 from worker.db.session import Database
 from worker.engine import Engine
@@ -71,6 +72,7 @@ def loops(engine: Engine) -> list[Loop]:
         Loop("unknown jobs", 60.0, lambda: sweeper.fail_unknown(database)),
         Loop("counts", 1.0, lambda: counters.fold(database), full=5000),
         Loop("bulk", 0.5, lambda: bulk.run_pending(database)),
+        Loop("audit seal", 5.0, lambda: seal(database), full=SEAL_BATCH),
         Loop("retention", 600.0, lambda: _purge(database, settings), full=maintenance.BATCH),
     ]
 

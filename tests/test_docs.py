@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -13,16 +14,21 @@ from typing import Any
 import pytest
 import typer
 
+from webapp.api import examples
 from webapp.app import create_app
 from webapp.errors import STATUSES
-from worker import cli, errors
+from webapp.metrics import exposition
+from webapp.queries.metrics import Figures
+from worker import cli, errors, testing
 from worker.engine import Engine
 from worker.joblogs import states
 from worker.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+NONE = "\N{EN DASH}"
+FLAGS = re.MULTILINE | re.DOTALL
+FENCE = re.compile(r"^```.*?^```", FLAGS)
 
 
 def page(name: str) -> str:
@@ -113,7 +119,7 @@ def _event_of(call: ast.Call, path: Path) -> set[str]:
 STATUS_EVENTS = {
     "enqueue.py": {"job.queued", "job.scheduled"},
     "actions.py": {"job.queued", "job.scheduled", "job.cancelled"},
-    "sweeper.py": {"job.queued", "job.failed", "job.cancelled"},
+    "sweeper.py": {"job.queued", "job.retrying", "job.failed", "job.cancelled"},
 }
 """The statuses that these files give a job, where they name an event by its status."""
 
@@ -147,7 +153,7 @@ def test_every_error_stands_in_its_page_with_its_message_and_status() -> None:
         if name != "Invalid":  # its message is made of its fields' problems
             assert " ".join((kind.__doc__ or "").split()).replace("!r}", "}") in message, name
         known = next((STATUSES[parent] for parent in kind.__mro__ if parent in STATUSES), None)
-        assert status == (str(known) if known else "500" if name == "DeskError" else "–"), name
+        assert status == (str(known) if known else "500" if name == "DeskError" else NONE), name
         assert (again == "yes") is kind.retriable, name
 
 
@@ -195,7 +201,7 @@ def test_no_page_names_a_command_that_does_not_exist() -> None:
 def _code_in(path: Path) -> str:
     """What stands between backticks or in shell blocks, a line each."""
     text = path.read_text("utf-8")
-    shell = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    shell = re.findall(r"^```sh\n(.*?)^```", text, FLAGS)
     inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
     return "\n".join([*shell, *inline])
 
@@ -222,12 +228,46 @@ def test_every_route_of_the_api_stands_in_its_page() -> None:
     assert named == routes()
 
 
+def test_the_example_of_a_job_has_the_fields_of_the_api() -> None:
+    example = next(
+        block for block in re.findall(r"^```json\n(.*?)^```", page("api.md"), FLAGS) if "rerun_of" in block
+    )
+    assert json.loads(example).keys() == examples.JOB.keys()
+
+
+# Metrics
+
+
+def test_every_metric_stands_in_the_page_of_operations() -> None:
+    nothing = Figures({}, {}, {}, [], {}, {}, {}, *[0.0] * 5)
+    known = set(re.findall(r"^# HELP (\w+) ", exposition(nothing, {}).decode(), re.MULTILINE))
+    table = page("operations.md").partition("## Metrics")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(m_\w+)`", table)) == known
+
+
 # Pages
+
+
+async def test_the_readmes_job_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [code] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), FLAGS)
+    (tmp_path / "hello_of_the_readme.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    async with testing.desk("hello_of_the_readme") as desk:
+        job = await desk.run("greet", name="Ada")
+        assert (job.status, job.result, job.progress) == ("success", {"greeted": "Ada"}, 1.0)
+        assert await desk.lines(job.id) == ["Hello, Ada!"] * 3
+
+
+def test_the_code_in_the_guide_is_python() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", page("jobs.md"), FLAGS)
+    assert blocks
+    for block in blocks:
+        compile(block, "docs/jobs.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def test_the_readme_gives_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, FLAGS))
     assert re.search(r"^\./m dev\b", shell, re.MULTILINE)
     assert re.search(r"^\./m test\b", shell, re.MULTILINE)
 

@@ -101,7 +101,7 @@ async def test_a_bulk_action_is_previewed_leaves_out_what_came_later_and_reports
     ids = await rows.add(*(rows.job(status="failed", ago_s=n + 5) for n in range(3)), rows.job(ago_s=60))
     page = (await ada.get("/job-logs?status=failed")).text
     fields = dict(re.findall(r'<input type="hidden" name="(cutoff|query)" value="([^"]*)"', page))
-    later = await rows.add(rows.job(status="failed", ago_s=-1))
+    later = await rows.add(rows.job(status="failed", ago_s=0))
     form = {**fields, "action": "retry", "scope": "matching"}
     preview = await ada.post("/job-logs/bulk", form)
     assert preview.status_code == 200

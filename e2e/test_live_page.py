@@ -20,11 +20,7 @@ def page(context: BrowserContext) -> Iterator[Page]:
     complaints: list[str] = []
 
     def hear(message: ConsoleMessage) -> None:
-        if (
-            message.type == "error"
-            and "Failed to load resource" not in message.text
-            and "WebSocket" not in message.text
-        ):
+        if message.type == "error" and not any(word in message.text for word in NETWORK):
             complaints.append(message.text)
 
     page.on("console", hear)

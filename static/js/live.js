@@ -8,7 +8,7 @@ import { selecting } from "./select.js";
 const BEAT_MS = 5000;
 const SILENT_MS = 13_000;
 const CHUNK = 500;
-const FINAL_CODES_SIGNED_OUT = 4401;
+const SIGNED_OUT = 4401;
 const RECONNECTS = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014]);
 const MOST_ROWS = 200;
 
@@ -37,10 +37,10 @@ const numeric = (rev) => /^\d+$/.test(rev);
 const older = (rev, than) => numeric(rev) && numeric(than) && BigInt(rev) < BigInt(than);
 const lastLine = (lines) => lines.lastElementChild?.dataset.line ?? "";
 
-/** The open list of jobs, if new rows belong at its top: newest first, first page. */
+/** The open list of jobs, if it is the newest first: on its first page, or on one that already says how many are newer. */
 function followed() {
   const list = document.querySelector("[data-view]");
-  if (!list || !("newest" in list.dataset)) return null;
+  if (!list || !("follow" in list.dataset || document.querySelector("#job-newer:not([hidden])"))) return null;
   const first = list.querySelector('[data-rows] [data-live^="job-row:"]');
   return { element: list, key: `job-list:${list.dataset.view}`, first: first ? first.dataset.live.slice("job-row:".length) : "" };
 }
@@ -78,16 +78,26 @@ function badge(state) {
   if (element && element.dataset.state !== state) element.dataset.state = state;
 }
 
-document.addEventListener("htmx:ws:after:connection", (event) => {
-  connection = event.detail.connection;
+function connected(to) {
+  connection = to;
   heardAt = performance.now();
   register();
+}
+
+document.addEventListener("htmx:ws:after:connection", (event) => connected(event.detail.connection));
+
+// On a slow line the socket may stand, or be closed for good, before this file is here.
+addEventListener("load", () => {
+  const early = document.body._htmx?.ws?.connection;
+  if (connection || !document.body.hasAttribute("hx-ws:connect")) return;
+  if (!early) badge("ended");
+  else if (early.socket?.readyState === WebSocket.OPEN) connected(early);
 });
 
 document.addEventListener("htmx:ws:close", (event) => {
   const { code, reason } = event.detail;
   if (leaving || reason !== "closed") return;
-  if (code === FINAL_CODES_SIGNED_OUT) {
+  if (code === SIGNED_OUT) {
     location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
   } else {
     badge(RECONNECTS.has(code) ? "waiting" : "ended");

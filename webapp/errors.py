@@ -8,7 +8,12 @@ from urllib.parse import quote, urlsplit
 
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotAuthorizedException,
+    NotFoundException,
+)
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -72,7 +77,7 @@ class Problem:
 
 def respond(request: AnyRequest, error: Exception) -> Response[Any]:
     """The answer for an error, in the form that this caller reads."""
-    problem = _problem(error)
+    problem = _problem(_to_a_stranger(error) if _is_stranger(request) else error)
     if problem.status >= 500:
         _log(request, error, problem)
     try:
@@ -92,6 +97,19 @@ def _in_the_callers_form(request: AnyRequest, problem: Problem) -> Response[Any]
     return render.error_page(
         request, problem.status, problem.title, _words(problem), problem.headers, back_href=_back(request)
     )
+
+
+def _is_stranger(request: AnyRequest) -> bool:
+    return is_api(request.scope["path"]) and request.scope["user"] is None
+
+
+def _to_a_stranger(error: Exception) -> Exception:
+    """Who brings no token does not learn which addresses the API has."""
+    if isinstance(error, NotFoundException | MethodNotAllowedException):
+        return NotAuthorizedException(
+            detail="Sign in, or send a valid token as Authorization: Bearer <token>."
+        )
+    return error
 
 
 def _problem(error: Exception) -> Problem:

@@ -95,7 +95,7 @@ class Job(Struct):
     status: Status
     reason: Annotated[str | None, Meta(description="why it ended: timeout, poison, bad_arguments, …")]
     args: Annotated[dict[str, Any] | None, Meta(description="null in a list when longer than 8,000 bytes")]
-    result: Annotated[Any, Meta(description="any JSON; null in a list when longer than 8,000 bytes")]
+    result: Annotated[Any, Meta(description="any JSON; null in a list when longer than 8,000 characters")]
     error: str | None
     enqueued_at: Instant
     run_at: Instant

@@ -15,11 +15,10 @@ from worker.jobs.secret import mask
 
 
 async def short_results(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Any]:
-    """Results up to 8,000 bytes by job id; jobs without one, or with a longer one, are absent."""
+    """Results up to 8,000 characters of JSON by job id; jobs without one, or with a longer one, are absent."""
     if not ids:
         return {}
-    length = sa.func.length if connection.dialect.name == "sqlite" else sa.func.pg_column_size
     statement = sa.select(JobLog.id, JobLog.result).where(
-        JobLog.id.in_(ids), JobLog.result.is_not(None), length(JobLog.result) <= LIST_ARGS_BYTES
+        JobLog.id.in_(ids), JobLog.result.is_not(None), sa.func.length(sa.cast(JobLog.result, sa.Text)) <= LIST_ARGS_BYTES
     )
     return {job_id: mask(result) for job_id, result in await connection.execute(statement)}

@@ -43,9 +43,7 @@ async def upgrade(url: str) -> None:
 
 async def current(url: str) -> str | None:
     """The revision the database is at, or None when it has never been migrated."""
-    revision: str | None = await _with_database(
-        url, lambda database: _on_connection(database.engine, _revision)
-    )
+    revision: str | None = await _with_database(url, _read_revision)
     return revision
 
 
@@ -54,6 +52,12 @@ async def check(url: str) -> None:
     found = await current(url)
     if found != head():
         raise DatabaseOutdated(found=found or "nothing", wanted=head())
+
+
+async def _read_revision(database: Database) -> str | None:
+    """Looking takes no lock: it must not wait behind a writer."""
+    async with database.read() as connection:
+        return await connection.run_sync(_revision)
 
 
 async def _with_database(url: str, use: Callable[[Database], Any]) -> Any:

@@ -1,0 +1,230 @@
+"""The `m` command as a person types it: real processes on both databases, one line for each mistake."""
+
+import io
+import json
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tests.desk import SECRET_KEY, Desk
+from worker import cli
+
+NOWHERE = "0192f000-0000-7000-8000-000000000000"
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\nfake"
+
+
+class Shell:
+    """Runs `m` inside this process, as `main` would: a process of its own takes a second to start."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+    ) -> None:
+        self.monkeypatch, self.capsys, self.home = monkeypatch, capsys, home
+        self.set(M_HOME=str(home), M_SECRET_KEY=SECRET_KEY)
+
+    def set(self, **environ: str) -> None:
+        for name, value in environ.items():
+            self.monkeypatch.setenv(name, value)
+
+    def m(self, *arguments: str, stdin: str = "", check: bool = False) -> "subprocess.CompletedProcess[str]":
+        self.monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        self.capsys.readouterr()
+        code = cli.run(arguments)
+        out, err = self.capsys.readouterr()
+        assert not (check and code), err
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+
+@pytest.fixture
+def shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Shell]:
+    """An empty home, no database, no broker, no job modules."""
+    for name in ("DATABASE_URL", "NATS_URL", "REDIS_URL", "M_JOB_MODULES"):
+        monkeypatch.delenv(name, raising=False)
+    yield Shell(monkeypatch, capsys, tmp_path / "home")
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def m(shell: Shell, database_url: str) -> Shell:
+    """A migrated database and jobs; no process of the desk runs."""
+    shell.set(DATABASE_URL=database_url, M_JOB_MODULES="tests.webapp.api.jobs")
+    return shell
+
+
+def mistake(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    assert (done.returncode, done.stdout) == (code, ""), done
+    assert done.stderr.startswith("m: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr[:-1].isprintable()
+    return done.stderr
+
+
+def test_a_job_goes_from_run_to_cancel_to_retry(m: Shell) -> None:
+    job_id = m.m(
+        "job:run", "add", "--args", '{"a": 1}', "--priority", "2", "--tag", "x", check=True
+    ).stdout.strip()
+    job = json.loads(m.m("job:status", job_id, "--json", check=True).stdout)
+    assert (job["status"], job["args"], job["priority"], job["tags"]) == ("queued", {"a": 1}, 2, ["x"])
+    assert job["user"].endswith("(command line)")
+    assert m.m("job", "cancel", job_id, check=True).stdout == "cancelled\n"
+    assert "ended as cancelled" in mistake(m.m("job", "cancel", job_id))
+    assert m.m("job", "retry", job_id, check=True).stdout.strip() == job_id
+    assert "is queued: it cannot be retried" in mistake(m.m("job", "retry", job_id))
+    assert "queued" in m.m("job", "status", job_id, check=True).stdout
+    listed = m.m("joblog", "list", "--status", "queued", "--job", "add", check=True).stdout
+    assert job_id in listed
+
+
+def test_job_list_shows_the_modules_of_this_environment(m: Shell) -> None:
+    out = m.m("job:list", check=True).stdout
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["add", "desk.probe", "send_email"]
+    assert "Adds two numbers." in out
+
+
+def test_what_does_not_fit_the_signature_is_named(m: Shell) -> None:
+    said = mistake(m.m("job", "run", "add", "--args", '{"a": "x", "zz": 1}'))
+    assert "a:" in said
+    assert "zz:" in said
+    assert "nosuch" in mistake(m.m("job", "run", "nosuch"))
+    for args, words in (
+        ("{", "--args: is not JSON"),
+        ("[1]", "must be a JSON object"),
+        ('{"a":1,"a":2}', "twice"),
+    ):
+        assert words in mistake(m.m("job", "run", "add", "--args", args))
+
+
+def test_an_unknown_job_is_named(m: Shell) -> None:
+    for verb in ("status", "retry", "cancel"):
+        assert NOWHERE in mistake(m.m("job", verb, NOWHERE))
+        assert "'xyz'" in mistake(m.m("job", verb, "xyz"))
+
+
+def test_hostile_text_is_printed_as_escapes(m: Shell) -> None:
+    job_id = m.m("job", "run", "send_email", "--args", json.dumps({"to": HOSTILE}), check=True).stdout.strip()
+    for command in (("job", "status", job_id), ("joblog", "list"), ("job", "status", job_id, "--json")):
+        out = m.m(*command, check=True).stdout
+        assert "\x1b" not in out
+        assert "\r" not in out
+    assert r"\x1b[2J" in mistake(m.m("job", "status", HOSTILE))
+
+
+def test_a_secret_is_never_printed(m: Shell) -> None:
+    args = json.dumps({"to": "a@b.c", "key": "hunter2hunter2"})
+    job_id = m.m("job", "run", "send_email", "--args", args, check=True).stdout.strip()
+    for command in (("job", "status", job_id), ("job", "status", job_id, "--json")):
+        assert "hunter2" not in m.m(*command, check=True).stdout
+
+
+def test_a_queue_is_paused_and_resumed(m: Shell) -> None:
+    m.m("job", "run", "add", "--args", '{"a": 1}', check=True)
+    m.m("queue", "pause", "sums", "--reason", "counting", check=True)
+    [queue] = [
+        q for q in json.loads(m.m("queue", "list", "--json", check=True).stdout) if q["name"] == "sums"
+    ]
+    assert (queue["queued"], queue["pause_reason"], queue["paused_at"] is None) == (1, "counting", False)
+    m.m("queue", "resume", "sums", check=True)
+    [queue] = [
+        q for q in json.loads(m.m("queue", "list", "--json", check=True).stdout) if q["name"] == "sums"
+    ]
+    assert queue["paused_at"] is None
+    assert "not a queue name" in mistake(m.m("queue", "pause", "$JS.>"))
+
+
+def test_people_and_tokens_are_added(m: Shell) -> None:
+    token = m.m("token", "add", "ci", "--role", "operator", check=True).stdout
+    assert token.startswith("mdesk_")
+    assert token.count("\n") == 1
+    assert "/set-up?link=" in m.m("setup-link", check=True).stdout
+    assert (
+        "refused"
+        not in m.m(
+            "user",
+            "add",
+            "ada",
+            "--role",
+            "admin",
+            "--password-stdin",
+            stdin="violet-harbour-77\n",
+            check=True,
+        ).stdout
+    )
+    assert "people already" in mistake(m.m("setup-link"))
+    done = m.m("setup-link", "--if-needed")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "ada" in mistake(m.m("user", "add", "ada", "--password-stdin", stdin="violet-harbour-77\n"))
+    assert "viewer, operator, admin" in mistake(m.m("token", "add", "x", "--role", "boss"))
+
+
+def test_wrong_usage_is_exit_2_and_one_line(shell: Shell) -> None:
+    for command in (
+        ("frobnicate",), ("job", "run"), ("job", "run", "add", "--priority", "11"), ("job", "list", "--nope"),
+        ("joblog", "list", "--status", "nope"), ("job", "run", "add", "--run-at", "tomorrow"), ("worker", "--processes", "x"),
+    ):  # fmt: skip
+        mistake(shell.m(*command), code=2)
+
+
+def test_wrong_configuration_is_exit_78_and_names_every_variable(shell: Shell) -> None:
+    assert "NATS_URL" in mistake(shell.m("worker"), code=78)
+    shell.set(M_JOB_MODULES="no_such_module")
+    assert "no_such_module" in mistake(shell.m("job", "list"), code=78)
+    shell.set(M_PORT="abc", M_RETENTION_DAYS="0")
+    said = mistake(shell.m("job", "list"), code=78)
+    assert "M_PORT='abc'" in said
+    assert "M_RETENTION_DAYS='0'" in said
+
+
+def test_a_database_that_is_missing_empty_locked_or_away_is_named(shell: Shell) -> None:
+    assert "m db upgrade" in mistake(shell.m("job", "list"))
+    path = shell.home / "desk.db"
+    shell.home.mkdir(exist_ok=True)
+    path.touch()
+    assert "m db upgrade" in mistake(shell.m("job", "list"))
+    assert "m db upgrade" in mistake(shell.m("db", "check"))
+    shell.m("db", "upgrade", check=True)
+    assert shell.m("db", "check").returncode == 0
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    assert "locked" in mistake(shell.m("token", "add", "ci"))
+    holder.close()
+    shell.set(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    assert "The database cannot be used" in mistake(shell.m("job", "list"))
+
+
+def test_doctor_says_what_is_fine_and_what_hurts(m: Shell) -> None:
+    done = m.m("doctor", "--json")
+    findings = {finding["about"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 0
+    assert {findings[about]["state"] for about in ("database", "migrations", "clock", "durability")} == {"ok"}
+    assert findings["workers"]["state"] == "warn"
+
+
+def test_doctor_fails_where_migrations_are_missing(shell: Shell) -> None:
+    shell.set(DATABASE_URL=f"sqlite:///{shell.home / 'empty.db'}")
+    done = shell.m("doctor")
+    assert done.returncode == 1
+    assert "FAIL  migrations" in done.stdout
+
+
+def test_doctor_names_a_broker_that_does_not_answer(shell: Shell, sqlite_url: str) -> None:
+    shell.set(DATABASE_URL=sqlite_url, NATS_URL="nats://secret-token@127.0.0.1:1")
+    done = shell.m("doctor")
+    assert done.returncode == 0
+    assert "WARN  broker: nats://127.0.0.1:1 does not answer" in done.stdout
+    assert "secret-token" not in done.stdout + done.stderr
+
+
+def test_in_a_process_of_its_own(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "desk")
+    assert desk.m("version", check=True).stdout.strip()[0].isdigit()
+    mistake(desk.m("frobnicate"), code=2)
+    done = desk.m("job")
+    assert (done.returncode, done.stdout, "Usage: m job" in done.stderr) == (2, "", True)
+    desk.upgrade()
+    assert desk.m("token", "add", "ci", check=True).stdout.count("\n") == 1

@@ -76,6 +76,7 @@ class JobReceiver(Receiver):
         self._heard_at = 0.0
         self._not_mine: dict[UUID, int] = {}
         self._unheld: set[UUID] = set()
+        self._left = False
         self._claims: set[asyncio.Task[None]] = set()
 
     @property
@@ -238,6 +239,8 @@ class JobReceiver(Receiver):
             outcome = Outcome(
                 hold.claimed, "failed", error=f"{type(error).__name__}: {error}", reason="error"
             )
+        if self._left:  # cut off by the end of the loop, not ended: what becomes of it is the parent's to say
+            return
         self.slots.stopped(execution)
         self._wake()
         try:
@@ -305,6 +308,7 @@ class JobReceiver(Receiver):
         for execution in self.held:
             self._ask(execution, "release")
         await self._wait(lambda: LAST_WORDS_S)
+        self._left = True
         if left := [str(execution.id) for execution in self.held]:
             log.warning("These jobs did not stop; this process ends under them", jobs=left)
         await self.recorder.close()

@@ -51,6 +51,7 @@ class Workers:
         self.process: subprocess.Popen[bytes] | None = None
         self.engine = Engine.create(Settings.from_env(self.environ))
         self.witness = folder / "witness"
+        self.patience_s = WITHIN_S
 
     async def __aenter__(self) -> Self:
         await self.engine.start()
@@ -107,7 +108,7 @@ class Workers:
     async def until(self, look: Callable[[], Any], done: Callable[[Any], bool]) -> Any:
         seen = None
         try:
-            async with asyncio.timeout(WITHIN_S):
+            async with asyncio.timeout(self.patience_s):
                 while not done(seen := await look()):
                     await asyncio.sleep(0.05)
         except TimeoutError:

@@ -19,8 +19,9 @@ from worker.process.models import Worker
 pytestmark = pytest.mark.timeout(180)
 
 
-async def test_a_killed_childs_job_runs_again_in_another(workers: Workers):
-    await workers.start()
+async def test_a_killed_childs_job_runs_again_at_once_in_its_sibling(workers: Workers):
+    await workers.start(children=2)
+    siblings = await workers.pids()
     job_id = await workers.enqueue("mark", path=str(workers.witness), seconds=3)
     start = (await workers.witness_of("start"))[0]
     os.kill(int(start[3]), signal.SIGKILL)
@@ -28,10 +29,35 @@ async def test_a_killed_childs_job_runs_again_in_another(workers: Workers):
     first, second = await workers.witness_of("start", 2)
     assert (row.status, row.attempt, row.lost_count) == ("success", 1, 1)
     assert int(second[2]) > int(first[2])
-    assert second[3] != first[3]
+    assert {int(first[3]), int(second[3])} == set(siblings)
     attempt = (await workers.rows(JobAttempt, JobAttempt.job_id == job_id))[0]
     assert (attempt.outcome, "SIGKILL" in attempt.error) == ("lost", True)
-    assert row.started_at - attempt.ended_at < (row.completed_at - row.started_at)
+    print("from the child's burial to the next start:", row.started_at - attempt.ended_at)
+
+
+async def test_a_lone_childs_job_runs_again_when_the_child_is_back(sqlite_workers: Workers):
+    workers = await sqlite_workers.start()
+    job_id = await workers.enqueue("mark", path=str(workers.witness), seconds=1)
+    start = (await workers.witness_of("start"))[0]
+    os.kill(int(start[3]), signal.SIGKILL)
+    assert (await workers.job(job_id)).status == "success"
+
+
+@pytest.mark.slow
+async def test_a_job_that_does_not_stop_at_its_limit_costs_its_child_and_burns_no_neighbour(
+    sqlite_workers: Workers,
+):
+    workers = await sqlite_workers.start()
+    stuck = await workers.engine.enqueue("deaf", {"path": str(workers.witness), "seconds": 300}, timeout_s=1)
+    neighbour = await workers.enqueue("mark", path=str(workers.witness), seconds=300)
+    await workers.witness_of("start", 2)
+    before = await workers.pids()
+    workers.patience_s = 120
+    await workers.until(workers.pids, lambda pids: set(pids) - set(before))
+    row = await workers.job(stuck)
+    assert (row.status, row.reason, row.lost_count) == ("failed", "timeout", 0)
+    released = (await workers.rows(JobAttempt, JobAttempt.job_id == neighbour))[0]
+    assert (released.outcome, (await workers.job(neighbour, "running")).attempt) == ("released", 1)
 
 
 async def test_children_die_with_a_killed_parent_and_the_next_one_takes_their_jobs(sqlite_workers: Workers):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from uuid import uuid4
 
@@ -154,19 +156,15 @@ async def test_a_worker_that_started_before_its_server_hears(own_nats_server: Na
     await there.stop()
 
 
-async def test_a_broker_that_hangs_costs_the_ringer_a_second(own_nats_server: NatsServer, prefix: str):
-    import os
-    import signal
-
+async def test_a_broker_that_hangs_does_not_hold_the_ringer(own_nats_server: NatsServer, prefix: str):
     doorbells = make(own_nats_server, prefix)
     await doorbells.start()
     await connected(doorbells)
     await doorbells.ring([bell()])
     os.kill(own_nats_server.process.pid, signal.SIGSTOP)
     try:
-        before = time.monotonic()
-        await doorbells.ring([bell() for _ in range(5000)])
-        assert time.monotonic() - before < 2
+        async with asyncio.timeout(WITHIN_S):
+            await doorbells.ring([bell() for _ in range(5000)])
     finally:
         os.kill(own_nats_server.process.pid, signal.SIGCONT)
     await doorbells.stop()

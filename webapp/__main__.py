@@ -9,7 +9,7 @@ import uvicorn
 
 from webapp.app import create_app
 from worker.engine import Engine
-from worker.errors import DeskError, PortTaken, SettingsError
+from worker.errors import DeskError, PortTaken
 from worker.jobs.registry import Registry
 from worker.settings import Settings
 
@@ -21,10 +21,8 @@ def main() -> int:
         settings = Settings.from_env()
         listener = listen(settings.host, settings.port)
         registry = own_jobs(settings)
-    except (SettingsError, PortTaken) as error:
-        return _say(error, CONFIGURATION)
-    except DeskError as error:
-        return _say(error, 1)
+    except DeskError as error:  # settings, port, job modules: starting again does not mend them
+        return _say(error)
     app = create_app(Engine.create(settings, registry=registry), runs_jobs=registry is not None)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -74,9 +72,9 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _say(error: DeskError, code: int) -> int:
+def _say(error: DeskError) -> int:
     print(f"m web: {error}", file=sys.stderr)  # noqa: T201 # the command line's own answer
-    return code
+    return CONFIGURATION
 
 
 if __name__ == "__main__":

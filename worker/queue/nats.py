@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,13 +21,14 @@ from taskiq_nats import PullBasedJetStreamBroker
 from worker.db.session import Doorbell
 from worker.queue.broker import JobBroker
 from worker.queue.lanes import Lane, lane_of
+from worker.queue.nats_pulls import NatsPulls
 from worker.queue.port import Free, Order, SignalHandler
-from worker.queue.pulls import LanePull, PullListener, Request
+from worker.queue.pulls import PullListener
 
 log = structlog.get_logger(__name__)
 
 ANSWER_TIMEOUT_S = 1.0
-RINGS_PER_ANSWER = 500
+RINGS_PER_ANSWER = 100
 ACK_WAIT_S = 30.0
 MAX_ACK_PENDING = 20_000
 SETUP_RETRY_S = 0.5
@@ -43,6 +43,8 @@ class NatsJobBroker(JobBroker, PullBasedJetStreamBroker):
 
     It owns the connection; the messages are doorbells (see `NatsDoorbells`), because jobs are rows.
     """
+
+    trouble = TROUBLE
 
     def __init__(self, url: str, prefix: str = "framework") -> None:
         PullBasedJetStreamBroker.__init__(
@@ -64,6 +66,8 @@ class NatsJobBroker(JobBroker, PullBasedJetStreamBroker):
         self._keeper: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._opened = False
+        self.has_stream = False
+        """Seen on this connection; without it a doorbell would ring into the void."""
 
     @property
     def connected(self) -> bool:
@@ -90,6 +94,7 @@ class NatsJobBroker(JobBroker, PullBasedJetStreamBroker):
     async def add_stream(self) -> None:
         """Creates the stream, or finds it as it is."""
         await self._add_or_reuse_stream()
+        self.has_stream = True
 
     async def add_lane(self, lane: Lane) -> str:
         """Creates the lane's consumer and returns its name; only workers do this."""
@@ -157,6 +162,7 @@ class NatsJobBroker(JobBroker, PullBasedJetStreamBroker):
         self._lost.set()
 
     async def _tell(self) -> None:
+        self.has_stream = False
         for callback in self.on_connected:
             await callback()
 
@@ -189,10 +195,14 @@ class NatsDoorbells:
         if not self.connected or not bells:
             return
         try:
+            if not self.broker.has_stream:
+                await asyncio.wait_for(self.broker.add_stream(), ANSWER_TIMEOUT_S)
             try:
                 await self._ring_all(bells)
             except nats.js.errors.NoStreamResponseError:
-                log.warning("There is no stream of doorbells: making it", stream=self.broker.stream_name)
+                log.warning(
+                    "The stream of doorbells is gone: making it again", stream=self.broker.stream_name
+                )
                 await asyncio.wait_for(self.broker.add_stream(), ANSWER_TIMEOUT_S)
                 await self._ring_all(bells)
         except TROUBLE as error:
@@ -295,143 +305,6 @@ class NatsDoorbells:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class NatsDelivery:
-    """A doorbell and where to answer it."""
-
-    __slots__ = ("_message", "arrived", "job_id", "lane")
-
-    def __init__(self, message: Msg, lane: Lane) -> None:
-        self.job_id = UUID(json.loads(message.data)["id"])
-        self.lane = lane
-        self.arrived = time.monotonic()
-        self._message = message
-
-    async def ack(self) -> None:
-        with contextlib.suppress(*TROUBLE):
-            await self._message.ack()
-
-    async def nak(self, delay_s: float = 0.0) -> None:
-        with contextlib.suppress(*TROUBLE):
-            await self._message.nak(delay_s or None)
-
-
-class NatsPulls:
-    """Pull requests for many lanes, answered into one inbox.
-
-    nats-py's own `fetch` asks twice per call and can leave a request behind that swallows a message, so the requests
-    (ADR-13 of nats-architecture-and-design) are made here: one at a time per lane, with a heartbeat that tells a
-    request that the server forgot from a lane that is empty.
-    """
-
-    def __init__(self, broker: NatsJobBroker) -> None:
-        self._broker = broker
-        self._inbox = ""
-        self._subscription: Any = None
-        self._setup: asyncio.Task[None] | None = None
-        self._lanes: dict[tuple[str, str], LanePull] = {}
-        self._heard: Callable[[], None] = lambda: None
-
-    @property
-    def ready(self) -> bool:
-        """Whether asking makes sense: connected, with the stream and consumers in place."""
-        return (
-            self._broker.connected
-            and self._setup is not None
-            and self._setup.done()
-            and not self._setup.cancelled()
-        )
-
-    def open(self, heard: Callable[[], None]) -> None:
-        self._heard = heard
-        self._broker.on_connected.append(self._connected)
-
-    def add(self, lanes: Sequence[LanePull]) -> None:
-        self._lanes |= {(pull.lane.queue, pull.lane.name): pull for pull in lanes}
-        if lanes and self._broker.connected:
-            self.set_up()
-
-    async def close(self) -> None:
-        self._broker.on_connected.remove(self._connected)
-        if self._setup is not None:
-            self._setup.cancel()
-        if self._subscription is not None and self._broker.connected:
-            with contextlib.suppress(*TROUBLE):
-                # drained, not dropped: what is on its way still arrives and can be given back
-                await asyncio.wait_for(self._subscription.drain(), 3 * ANSWER_TIMEOUT_S)
-
-    async def ask(self, pull: LanePull, request: Request) -> None:
-        """Sends one pull request; its messages, heartbeats and end arrive at `pull`."""
-        body: dict[str, int] = {
-            "batch": request.batch,
-            "expires": int(request.expires_s * 1e9),
-            "idle_heartbeat": int(request.heartbeat_s * 1e9),
-        }
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._broker.stream_name}.{pull.lane.queue}_{pull.lane.name}"
-        reply = f"{self._inbox}.{pull.lane.queue}.{pull.lane.name}.{request.number}"
-        with contextlib.suppress(*TROUBLE):
-            await self._broker.client.publish(subject, json.dumps(body).encode(), reply=reply)
-
-    def set_up(self) -> None:
-        """(Re)creates what the broker lacks, in the background."""
-        if self._setup is not None:
-            self._setup.cancel()
-        self._setup = asyncio.create_task(self._make())
-
-    async def _connected(self) -> None:
-        for pull in self._lanes.values():
-            pull.ended()
-        self.set_up()
-
-    async def _make(self) -> None:
-        while True:
-            try:
-                await self._broker.add_stream()
-                for pull in list(self._lanes.values()):
-                    await self._broker.add_lane(pull.lane)
-                await self._subscribe()
-            except TROUBLE as error:
-                log.warning("The lanes of doorbells could not be made", error=repr(error))
-                await asyncio.sleep(SETUP_RETRY_S)
-            else:
-                break
-        asyncio.get_running_loop().call_soon(self._heard)
-
-    async def _subscribe(self) -> None:
-        client = self._broker.client
-        if self._subscription is None or self._subscription._id not in client._subs:  # noqa: SLF001 # as above
-            self._inbox = client.new_inbox()
-            self._subscription = await client.subscribe(f"{self._inbox}.>", cb=self._arrived)
-
-    async def _arrived(self, message: Msg) -> None:
-        if message.headers and not message.reply:
-            self._status(message)
-        else:
-            await self._bell(message)
-        self._heard()
-
-    def _status(self, message: Msg) -> None:
-        queue, name, number = message.subject.split(".")[-3:]
-        pull = self._lanes.get((queue, name))
-        status = (message.headers or {}).get("Status")
-        if pull is None or int(number) != pull.number:
-            return
-        if status == "100":
-            pull.alive()
-            return
-        pull.ended()
-        if status in ("503", "404") or "Deleted" in (message.headers or {}).get("Description", ""):
-            self.set_up()
-
-    async def _bell(self, message: Msg) -> None:
-        queue, name = message.subject.split(".")[-2:]
-        pull = self._lanes[(queue, name)]
-        try:
-            pull.received(NatsDelivery(message, pull.lane))
-        except (ValueError, KeyError, TypeError):
-            log.warning("A message that is no doorbell was thrown away", subject=message.subject)
-            await message.term()
 
 
 def _body(bell: Doorbell) -> bytes:

@@ -27,7 +27,7 @@ class Request:
     number: int
     batch: int
     expires_s: float = 30.0
-    heartbeat_s: float = 5.0
+    heartbeat_s: float = 3.0
 
 
 class HeldDelivery(Delivery, Protocol):
@@ -68,7 +68,7 @@ class LanePull:
 
     def request(self, free: int, now: float) -> Request | None:
         """The next request, if one is due."""
-        if self._outstanding > 0 and now - self._seen_at > 12:
+        if self._outstanding > 0 and now - self._seen_at > 7:
             self._outstanding = 0  # two heartbeats are missing: the server forgot it
         need = self.need(free, now)
         if self._outstanding > 0 or need == 0 or len(self.bells) * 2 > need:

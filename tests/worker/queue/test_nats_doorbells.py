@@ -94,10 +94,11 @@ class TestNatsDoorbells(DoorbellsContract):
         ear.heard.clear()
         await heard_after_ringing(here, ear)
 
-    async def test_ten_thousand_bells_are_all_heard(self, here, there, ears):
+    async def test_two_thousand_bells_are_all_heard(self, here, there, ears):
         ear = ears(there, slots=100_000)
-        await here.ring([bell() for _ in range(10_000)])
-        await ear.ids(10_000)
+        for _ in range(20):
+            await here.ring([bell() for _ in range(100)])
+        await ear.ids(2_000)
 
 
 async def test_a_missing_server_delays_nothing(prefix: str):

@@ -43,8 +43,8 @@ def test_there_is_one_request_at_a_time():
 def test_a_request_that_the_server_forgot_is_made_again():
     pull = LanePull(LANE)
     assert pull.request(5, 100.0)
-    assert pull.request(5, 111.0) is None
-    assert pull.request(5, 113.0)
+    assert pull.request(5, 106.0) is None
+    assert pull.request(5, 108.0)
 
 
 def test_a_full_worker_asks_for_nothing_and_gives_back_what_still_comes():

@@ -128,6 +128,7 @@ async def running(app: Litestar) -> AsyncIterator[None]:
                 await inline.stop()
             await live.stop()
             forget()
+            await app.state.authenticator.settle()
 
 
 async def count_for_navigation(request: Request[Any, Any, Any]) -> None:

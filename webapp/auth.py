@@ -265,6 +265,11 @@ class Authenticator:
             self._changes_heard += 1
             self._known.clear()
 
+    async def settle(self) -> None:
+        """Waits for the writes beside the requests; the database is about to close."""
+        if self._marks:
+            await asyncio.wait(self._marks, timeout=2)
+
     async def _look_up(self, key: str, ask: Any) -> _Known | None:
         known = self._known.get(key)
         if known is not None and time.monotonic() - known.asked_at < REMEMBERED_S:

@@ -180,3 +180,18 @@ def test_the_counters_in_the_navigation_follow(stage: Stage, page: Page) -> None
     job_id = stage.desk.run("watch", {"seconds": 4})
     expect(page.locator("[data-count=running]")).not_to_have_text("", timeout=SLOW_MS)
     stage.desk.until(job_id)
+
+
+def test_a_job_that_fails_gets_its_error_tab_and_keeps_what_is_read(stage: Stage, page: Page) -> None:
+    stage.sign_in(page, web=1)
+    job_id = stage.desk.run("needs_file", {"path": "/nowhere"}, run_at="2100-01-01T00:00:00Z")
+    page.goto(stage.url(f"/job-logs/{job_id}?tab=args", 1))
+    connected(page)
+    mark(page)
+    tabs = page.locator("#tabs")
+    expect(tabs.get_by_role("link", name="Error")).to_have_count(0)
+    assert stage.desk.call("PATCH", f"/api/v1/jobs/{job_id}", {"run_at": "2020-01-01T00:00:00Z"})[0] == 200
+    shows(header(page, job_id), "failed")
+    expect(tabs.get_by_role("link", name="Error")).to_be_visible(timeout=SLOW_MS)
+    expect(page.locator(f"#job-args-{job_id}, [id^=job-args]").first).to_be_visible()
+    not_reloaded(page)

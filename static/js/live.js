@@ -170,7 +170,7 @@ function keepNewer(fragment) {
   }
 }
 
-document.addEventListener("htmx:after:swap", () => { follow(); mark(); registerSoon(); });
+document.addEventListener("htmx:after:swap", () => { follow(); mark(); retab(); registerSoon(); });
 
 // New rows
 
@@ -222,6 +222,21 @@ function mark() {
     const matches = row.classList.contains(`is-${list.dataset.status}`);
     if (matches === "uiLeft" in row.dataset) row.toggleAttribute("data-ui-left", !matches);
   }
+}
+
+// A job that runs, fails or ends has other tabs: they are fetched, what is being read stays.
+
+const statusOf = () => document.querySelector('[data-live^="job-header:"]')?.className;
+let status = statusOf();
+
+function retab() {
+  const now = statusOf();
+  const tab = document.querySelector("#tabs a[aria-current]");
+  if (now === status || !tab) { status = now; return; }
+  status = now;
+  const waits = document.querySelector('[id^="job-logs-"]') && !document.querySelector("[data-live-append]");
+  const part = waits ? ".job-body > div" : "#tabs";
+  htmx.ajax("GET", tab.href, { target: part, select: part, swap: "outerMorph" });
 }
 
 // What did not fit into a frame, and what rights have changed, comes over HTTP.

@@ -51,10 +51,10 @@ class Feed:
         self._wake = asyncio.Event()
         self._pace = Pace()
 
-    def changed(self, kind: str, key: str) -> None:
-        """Something was committed. What nobody looks at costs nothing."""
+    def changed(self, kind: str, keys: set[str]) -> None:
+        """These were written and committed. What nobody looks at costs nothing."""
         for source in self._by_kind.get(kind, ()):
-            if ids := source.touched(key, self.watch):
+            if ids := source.touched(keys, self.watch):
                 self._stale[source.name].update(ids)
                 self._wake.set()
 
@@ -65,7 +65,7 @@ class Feed:
 
     def ask_all(self) -> None:
         """Messages may have been missed: asks for everything that is shown."""
-        self.ask(Key(name, of) for name in self.sources for of in self.watch.ids(name))
+        self.ask([Key(name, of) for name in self.sources for of in self.watch.ids(name)])
 
     def wake(self) -> None:
         self._wake.set()

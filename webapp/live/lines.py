@@ -31,8 +31,8 @@ class LogLines:
     every_s: float = 0.0
     revs: Revs | None = None
 
-    def touched(self, key: str, watch: Watch[LiveSocket]) -> Iterable[str]:
-        return (key,) if watch.has(Key(self.name, key)) else ()
+    def touched(self, keys: set[str], watch: Watch[LiveSocket]) -> Iterable[str]:
+        return keys & watch.ids(self.name)
 
     async def send(self, connection: AsyncConnection, watch: Watch[LiveSocket], ids: Ids) -> Ids:
         return [of for of in ids if await self._send(connection, watch, Key(self.name, of))]

@@ -37,7 +37,7 @@ class NewJobs:
     every_s: float = 1.0
     revs: Revs | None = None
 
-    def touched(self, key: str, watch: Watch[LiveSocket]) -> Iterable[str]:
+    def touched(self, keys: set[str], watch: Watch[LiveSocket]) -> Iterable[str]:
         return watch.ids(self.name)
 
     async def send(self, connection: AsyncConnection, watch: Watch[LiveSocket], ids: Ids) -> Ids:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 from uuid import UUID
@@ -177,17 +177,19 @@ class Live:
 
     def _changed(self, message: Message) -> None:
         """Only names: whoever forges one makes us read the database, nothing else."""
+        named: dict[str, set[str]] = defaultdict(set)
         for change in _list(message.get("changes")):
             if (
                 isinstance(change, list)
                 and len(change) == 3
                 and all(isinstance(part, str) for part in change[:2])
             ):
-                kind, key = change[:2]
-                self.quick.changed(kind, key)
-                self.slow.changed(kind, key)
-                if kind == "user":
-                    self._review_now.set()
+                named[change[0]].add(change[1])
+        for kind, keys in named.items():
+            self.quick.changed(kind, keys)
+            self.slow.changed(kind, keys)
+        if "user" in named:
+            self._review_now.set()
         if self.stream.committed(_uuids(_list(message.get("outbox")))):
             self.quick.wake()
 

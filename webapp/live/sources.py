@@ -42,8 +42,8 @@ class Source(Protocol):
     @property
     def revs(self) -> Revs | None: ...
 
-    def touched(self, key: str, watch: Watch[LiveSocket]) -> Iterable[str]:
-        """Which watched ids a change of `key` makes stale."""
+    def touched(self, keys: set[str], watch: Watch[LiveSocket]) -> Iterable[str]:
+        """Which watched ids a change of these keys makes stale."""
         ...
 
     async def send(self, connection: AsyncConnection, watch: Watch[LiveSocket], ids: Ids) -> Ids: ...
@@ -89,10 +89,8 @@ class FragmentSource:
     def revs(self) -> Revs | None:
         return self.fragment.revs
 
-    def touched(self, key: str, watch: Watch[LiveSocket]) -> Iterable[str]:
-        if self.fragment.whole:
-            return watch.ids(self.name)
-        return (key,) if watch.has(Key(self.name, key)) else ()
+    def touched(self, keys: set[str], watch: Watch[LiveSocket]) -> Iterable[str]:
+        return watch.ids(self.name) if self.fragment.whole else keys & watch.ids(self.name)
 
     async def send(self, connection: AsyncConnection, watch: Watch[LiveSocket], ids: Ids) -> Ids:
         contexts = await self.fragment.load(connection, [of for of in ids if SAFE_ID.fullmatch(of)])

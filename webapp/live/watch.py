@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Set as AbstractSet
+from typing import Any, Generic, NamedTuple, TypeVar
 
 S = TypeVar("S", bound=Hashable)
 
@@ -58,9 +59,9 @@ class Watch(Generic[S]):
     def keys(self, socket: S) -> Collection[Key]:
         return tuple(self._keys.get(socket, ()))
 
-    def ids(self, name: str) -> Iterable[str]:
-        """Everything watched under this name."""
-        return tuple(self._revs.get(name, ()))
+    def ids(self, name: str) -> AbstractSet[str]:
+        """Everything watched under this name, as it is now and will be: copy it to keep it."""
+        return self._revs.get(name, _NONE).keys()
 
     def has(self, key: Key) -> bool:
         return key.id in self._revs.get(key.name, ())
@@ -81,6 +82,9 @@ class Watch(Generic[S]):
             ids.pop(key.id, None)
         if not ids:
             self._revs.pop(key.name, None)
+
+
+_NONE: dict[str, Any] = {}
 
 
 def is_news(found: str, has: str) -> bool:

@@ -19,6 +19,8 @@ async def short_results(connection: AsyncConnection, ids: Collection[UUID]) -> d
     if not ids:
         return {}
     statement = sa.select(JobLog.id, JobLog.result).where(
-        JobLog.id.in_(ids), JobLog.result.is_not(None), sa.func.length(sa.cast(JobLog.result, sa.Text)) <= LIST_ARGS_BYTES
+        JobLog.id.in_(ids),
+        JobLog.result.is_not(None),
+        sa.func.length(sa.cast(JobLog.result, sa.Text)) <= LIST_ARGS_BYTES,
     )
     return {job_id: mask(result) for job_id, result in await connection.execute(statement)}

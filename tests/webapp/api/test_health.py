@@ -4,12 +4,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from tests.webapp.api.conftest import engine, http  # noqa: F401 # fixtures
 from webapp.health import Readiness
 from worker.engine import Engine
 
 
-async def test_both_are_open(http: httpx.AsyncClient) -> None:  # noqa: F811 # the fixture
+async def test_both_are_open(http: httpx.AsyncClient) -> None:
     assert (await http.get("/healthz")).json() == {"status": "ok"}
     answer = await http.get("/readyz")
     assert answer.status_code == 200
@@ -18,7 +17,7 @@ async def test_both_are_open(http: httpx.AsyncClient) -> None:  # noqa: F811 # t
 
 async def test_a_database_that_lacks_a_migration_is_not_ready(
     http: httpx.AsyncClient,
-    engine: Engine,  # noqa: F811 # the fixtures
+    engine: Engine,
 ) -> None:
     async with engine.database.transaction() as session:
         await session.execute(sa.text("UPDATE alembic_version SET version_num = '0000'"))
@@ -28,7 +27,7 @@ async def test_a_database_that_lacks_a_migration_is_not_ready(
 
 async def test_a_database_without_tables_is_not_ready_and_names_no_inside(
     http: httpx.AsyncClient,
-    engine: Engine,  # noqa: F811 # the fixtures
+    engine: Engine,
 ) -> None:
     async with engine.database.transaction() as session:
         await session.execute(sa.text("DROP TABLE alembic_version"))
@@ -40,7 +39,7 @@ async def test_a_database_without_tables_is_not_ready_and_names_no_inside(
 async def test_a_broker_that_is_away_is_degraded_and_still_ready(
     http: httpx.AsyncClient,
     engine: Engine,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811 # the fixtures
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Away:
         connected = False

@@ -151,19 +151,20 @@ async def last_runs(
     """The newest ended runs of each job, oldest first: one seek per job and status."""
     found: dict[str, list[Run]] = {}
     for start in range(0, len(names), NAMES_AT_ONCE):
-        each = [sa.select(_newest(name, limit)) for name in names[start : start + NAMES_AT_ONCE]]
-        for row in await connection.execute(sa.union_all(*each)):
+        newest = [sa.select(_newest(name, limit)) for name in names[start : start + NAMES_AT_ONCE]]
+        statement = sa.select(JobLog.id, JobLog.job_name, JobLog.status, JobLog.started_at, JobLog.completed_at)
+        statement = statement.where(JobLog.id.in_(sa.union_all(*newest)), JobLog.deleted_at.is_(None))
+        for row in await connection.execute(statement):
             run = Run(row.id, row.status, duration_s(row.started_at, row.completed_at), row.completed_at)
             found.setdefault(row.job_name, []).append(run)
     return {name: tuple(sorted(runs, key=lambda run: str(run.job_id))) for name, runs in found.items()}
 
 
 def _newest(name: str, limit: int) -> sa.Subquery:
-    """The newest ended runs of one job: the newest of each status, then the newest of those."""
-    columns = (JobLog.id, JobLog.job_name, JobLog.status, JobLog.started_at, JobLog.completed_at)
+    """Ids of one job's newest ended runs, from the index alone: the newest of each status, then the newest of those."""
     each = [
-        sa.select(*columns)
-        .where(JobLog.job_name == name, JobLog.status == status, JobLog.deleted_at.is_(None))
+        sa.select(JobLog.id)
+        .where(JobLog.job_name == name, JobLog.status == status)
         .order_by(JobLog.id.desc())
         .limit(limit)
         .subquery()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,8 +24,9 @@ from worker.jobs.models import JobCatalogue
 from worker.process.models import Worker
 
 SORTS = {"enqueued": "Enqueued", "started": "Started", "completed": "Completed", "duration": "Duration"}
-SORT_WINDOW = 10_000
+SORT_WINDOW = 5_000
 """A sort without an index looks at this many of the newest matching jobs."""
+MOST_BRANCHES = 24
 SCAN_CHUNK = 5_000
 SCAN_BUDGET_S = 0.2
 """A search without an index goes back chunk by chunk for this long, then hands out a cursor."""
@@ -108,7 +109,10 @@ class _Query:
         statement = list_columns(self.dialect).order_by(*order.by(ascending=ascending)).limit(self.limit + 1)
         if self.cursor:
             statement = statement.where(order.beyond(self.cursor))
-        if order.column is None or (self.sort == "completed" and self._unfiltered):
+        if order.column is None and len(branches := self._branches()) > 1:
+            each = [sa.select(self._ids_of(branch, ascending=ascending)) for branch in branches]
+            statement = statement.where(JobLog.id.in_(sa.union_all(*each)))
+        elif order.column is None or (self.sort == "completed" and self._unfiltered):
             statement = statement.where(*found.indexed, *found.scanned)
         else:
             newest = sa.select(JobLog.id).where(*found.indexed).order_by(JobLog.id.desc()).limit(SORT_WINDOW)
@@ -116,6 +120,22 @@ class _Query:
         if order.column is not None:
             statement = statement.add_columns(order.column.label("sort_value")).where(order.column.is_not(None))
         return statement
+
+    def _branches(self) -> list[JobFilter]:
+        """The filter for each combination of what it lets be one of several: an index then gives each in order."""
+        wanted = self.wanted
+        choices = [((s,) if s else (), (q,) if q else (), (j,) if j else ())
+                   for s in wanted.statuses or ("",) for q in wanted.queues or ("",) for j in wanted.jobs or ("",)]  # fmt: skip
+        if len(choices) > MOST_BRANCHES:
+            return [wanted]
+        return [replace(wanted, statuses=s, queues=q, jobs=j) for s, q, j in choices]
+
+    def _ids_of(self, branch: JobFilter, *, ascending: bool) -> sa.Subquery:
+        late_before = utc_now() - timedelta(seconds=self.late_after_s)
+        ids = sa.select(JobLog.id).where(*conditions(branch, self.dialect, late_before).indexed)
+        if self.cursor:
+            ids = ids.where(self.order.beyond(self.cursor))
+        return ids.order_by(*self.order.by(ascending=ascending)).limit(self.limit + 1).subquery()
 
     @property
     def _unfiltered(self) -> bool:

@@ -104,7 +104,7 @@ def _ready(scope: Scope, now: datetime) -> sa.Select[tuple[UUID, str, str]]:
     return (
         sa.select(JobLog.id, JobLog.job_name, JobLog.queue)
         .where(
-            JobLog.status == "queued",
+            JobLog.status == sa.literal_column("'queued'"),  # as the index of the waiting has it
             JobLog.run_at <= now,
             JobLog.job_name.in_(scope.names),
             JobLog.queue.in_(scope.queues),

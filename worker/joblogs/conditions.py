@@ -57,7 +57,7 @@ def _plain(wanted: JobFilter, late_before: datetime) -> list[Condition]:
 
 def _status(statuses: tuple[str, ...], late_before: datetime) -> Condition:
     plain = tuple(status for status in statuses if status != "late")
-    late = sa.and_(JobLog.status == "queued", JobLog.run_at < late_before)
+    late = sa.and_(JobLog.status == sa.literal_column("'queued'"), JobLog.run_at < late_before)
     if "late" not in statuses:
         return _in(JobLog.status, plain)
     return sa.or_(_in(JobLog.status, plain), late) if plain else late

@@ -76,8 +76,11 @@ class JobLog(Base):
         sa.Index("ix_job_logs_queue_id", "queue", "id"),
         sa.Index("ix_job_logs_queue_status_id", "queue", "status", "id"),
         sa.Index("ix_job_logs_completed", "completed_at"),
+        # A partial index that also begins with its constants wins over (status, id) without statistics; SQLite has none
+        # at first. Statements name these constants as literals: a bound parameter hides them from the planner.
         sa.Index(
             "ix_job_logs_waiting",
+            "status",
             "queue",
             "priority",
             "run_at",
@@ -98,10 +101,36 @@ class JobLog(Base):
         ),
         sa.Index(
             "ix_job_logs_unresolved",
+            "status",
+            "resolved_at",
+            "deleted_at",
             "error_fingerprint",
             "completed_at",
             postgresql_where=sa.text("status = 'failed' AND resolved_at IS NULL AND deleted_at IS NULL"),
             sqlite_where=sa.text("status = 'failed' AND resolved_at IS NULL AND deleted_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_job_logs_fingerprint",
+            "error_fingerprint",
+            "id",
+            postgresql_where=sa.text("error_fingerprint IS NOT NULL"),
+            sqlite_where=sa.text("error_fingerprint IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_job_logs_failed",
+            "status",
+            "completed_at",
+            "deleted_at",
+            "job_name",
+            postgresql_where=sa.text("status = 'failed'"),
+            sqlite_where=sa.text("status = 'failed'"),
+        ),
+        sa.Index(
+            "ix_job_logs_cancelled",
+            "status",
+            "completed_at",
+            postgresql_where=sa.text("status = 'cancelled'"),
+            sqlite_where=sa.text("status = 'cancelled'"),
         ),
         sa.Index(
             "ix_job_logs_with_error",

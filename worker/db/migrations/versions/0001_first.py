@@ -238,7 +238,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_job_logs_unresolved",
         "job_logs",
-        ["error_fingerprint", "completed_at"],
+        ["status", "resolved_at", "deleted_at", "error_fingerprint", "completed_at"],
         unique=False,
         postgresql_where=sa.text("status = 'failed' AND resolved_at IS NULL AND deleted_at IS NULL"),
         sqlite_where=sa.text("status = 'failed' AND resolved_at IS NULL AND deleted_at IS NULL"),
@@ -251,11 +251,35 @@ def upgrade() -> None:
         postgresql_where=sa.text("error IS NOT NULL"),
         sqlite_where=sa.text("error IS NOT NULL"),
     )
+    op.create_index(
+        "ix_job_logs_fingerprint",
+        "job_logs",
+        ["error_fingerprint", "id"],
+        unique=False,
+        postgresql_where=sa.text("error_fingerprint IS NOT NULL"),
+        sqlite_where=sa.text("error_fingerprint IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_job_logs_cancelled",
+        "job_logs",
+        ["status", "completed_at"],
+        unique=False,
+        postgresql_where=sa.text("status = 'cancelled'"),
+        sqlite_where=sa.text("status = 'cancelled'"),
+    )
+    op.create_index(
+        "ix_job_logs_failed",
+        "job_logs",
+        ["status", "completed_at", "deleted_at", "job_name"],
+        unique=False,
+        postgresql_where=sa.text("status = 'failed'"),
+        sqlite_where=sa.text("status = 'failed'"),
+    )
     op.create_index("ix_job_logs_status_id", "job_logs", ["status", "id"], unique=False)
     op.create_index(
         "ix_job_logs_waiting",
         "job_logs",
-        ["queue", "priority", "run_at"],
+        ["status", "queue", "priority", "run_at"],
         unique=False,
         postgresql_where=sa.text("status = 'queued'"),
         sqlite_where=sa.text("status = 'queued'"),

@@ -76,8 +76,12 @@ def read(fields: Sequence[Field], form: Form, stored: Mapping[str, Any] | None =
     Raises:
         Invalid: naming each parameter whose text is not what it takes.
     """
-    kept = {field.name: {TAG: MASK} for field in fields if field.kind == "secret" and field.name in (stored or {})}
-    return from_form(fields, {name: values[-1] for name, values in form.values.items()}, kept=kept, prefix=PREFIX)
+    kept = {
+        field.name: {TAG: MASK} for field in fields if field.kind == "secret" and field.name in (stored or {})
+    }
+    return from_form(
+        fields, {name: values[-1] for name, values in form.values.items()}, kept=kept, prefix=PREFIX
+    )
 
 
 def read_json(text: str) -> dict[str, Any]:
@@ -158,7 +162,9 @@ def _options(field: Field) -> tuple[tuple[str, str], ...]:
         choices = [("true", "yes"), ("false", "no")]
     else:
         return ()
-    return (("", ""), *choices) if field.nullable or not field.required or len(choices) > 1 else tuple(choices)
+    return (
+        (("", ""), *choices) if field.nullable or not field.required or len(choices) > 1 else tuple(choices)
+    )
 
 
 def _help(field: Field, kept: bool) -> str | None:

@@ -39,7 +39,11 @@ def retry_words(max_retries: int, retry: Mapping[str, Any]) -> str:
     if not max_retries:
         return "none"
     base, cap = retry.get("base_s"), retry.get("cap_s")
-    return f"{max_retries}, after up to {_span(base)} at first, {_span(cap)} at most" if base and cap else str(max_retries)
+    return (
+        f"{max_retries}, after up to {_span(base)} at first, {_span(cap)} at most"
+        if base and cap
+        else str(max_retries)
+    )
 
 
 def shortened(text: str, length: int = LONG) -> str:

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from worker.joblogs.conditions import id_at
 from worker.db.base import utc_now
 from worker.db.session import Database
+from worker.joblogs.conditions import id_at
 from worker.joblogs.models import JobCounter, JobLog
 from worker.jobs.models import JobCatalogue
 from worker.process.models import Worker

@@ -32,5 +32,11 @@ async def show_job(
     if job is None:
         return render.redirect(request, "/job-logs", flash, kind, undo_url)
     return render.fragment(
-        request, "job_logs/_after.html", flash=flash, kind=kind, undo_url=undo_url, job=job, path=state_path(job)
+        request,
+        "job_logs/_after.html",
+        flash=flash,
+        kind=kind,
+        undo_url=undo_url,
+        job=job,
+        path=state_path(job),
     )

@@ -37,11 +37,15 @@ async def save(request: AnyRequest, job_id: UUID) -> Answer:
         sent.check()
         offer = await engine(request).catalogue.get(None, job.job_name)
         as_json = offer is None or "args" in sent.values
-        args = read_json(sent.text("args")) if as_json or offer is None else read(offer.fields, sent, job.args)
+        args = (
+            read_json(sent.text("args")) if as_json or offer is None else read(offer.fields, sent, job.args)
+        )
         async with acting(request) as session:
             if job.actions.can_edit:
                 await actions.edit(session, job_id, actor=actor(request), args=args)
-                return render.redirect(request, f"/job-logs/{job_id}", "Saved: it will run with these arguments.")
+                return render.redirect(
+                    request, f"/job-logs/{job_id}", "Saved: it will run with these arguments."
+                )
             new = await actions.rerun(session, job_id, actor=actor(request), args=args)
         return render.redirect(request, f"/job-logs/{new.id}", "Running with these arguments, as a new job.")
     except (NotFound, UnknownJob):
@@ -62,7 +66,11 @@ async def _page(
     request: AnyRequest, job: JobView, sent: Form | None = None, problems: dict[str, str] | None = None
 ) -> Answer:
     offer = await engine(request).catalogue.get(None, job.job_name)
-    as_json = offer is None or request.query_params.get("as") == "json" or (sent is not None and "args" in sent.values)
+    as_json = (
+        offer is None
+        or request.query_params.get("as") == "json"
+        or (sent is not None and "args" in sent.values)
+    )
     fields = offer.fields if offer else ()
     context = fields_context(
         fields, (job.args or {}) if as_json else defaults(fields) | (job.args or {}), sent, problems or {}, as_json=as_json,
@@ -93,7 +101,9 @@ def fields_context(
     """What jobs/_fields.html needs, and the list of mistakes above the form."""
     found = by_field(problems, fields)
     text = sent.text("args") if sent is not None and "args" in sent.values else json_text(args)
-    json_error = "; ".join(f"{name} {what}" if name != "args" else what for name, what in found.items()) or None
+    json_error = (
+        "; ".join(f"{name} {what}" if name != "args" else what for name, what in found.items()) or None
+    )
     return {
         "fields": controls(fields, args, form=sent, problems=found),
         "errors": [("" if as_json else f"arg.{name}", name, what) for name, what in found.items()],

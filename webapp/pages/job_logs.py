@@ -15,7 +15,7 @@ from webapp.pages import bulk, exports, list_view, one_job
 from webapp.pages.list_view import Place, read_place
 from webapp.pages.shared import Answer, AnyRequest, cached, database, late_after_s
 from webapp.queries.counters import matching, status_counts, words
-from webapp.queries.job_logs import SORTS, list_jobs, newer_count
+from webapp.queries.job_logs import SORT_WINDOW, SORTS, list_jobs, newer_count
 from webapp.queries.paging import Page
 from webapp.queries.views import JobView
 from worker.accounts.audit import audit
@@ -25,6 +25,7 @@ from worker.joblogs.models import JobCounter
 from worker.joblogs.search import STATUSES
 from worker.jobs.models import JobCatalogue
 
+MOST_SHOWN = 50
 REPEATABLE = {"repeatable": ("f", "show")}
 
 
@@ -50,7 +51,12 @@ async def job_logs(request: AnyRequest) -> Answer:
 
 async def _page(request: AnyRequest, connection: AsyncConnection, place: Place) -> Page[JobView]:
     return await list_jobs(
-        connection, place.wanted, place.sort, place.cursor or None, late_after_s=late_after_s(request)
+        connection,
+        place.wanted,
+        place.sort,
+        place.cursor or None,
+        MOST_SHOWN,
+        late_after_s=late_after_s(request),
     )
 
 
@@ -74,7 +80,11 @@ async def _context(
     newer = 0
     if place.cursor and first is not None and place.sort == "enqueued":
         newer = await newer_count(connection, place.wanted, first)
-    total = counts.get(place.status) if place.status else await matching(connection, place.wanted, late_after_s(request))
+    total = (
+        counts.get(place.status)
+        if place.status
+        else await matching(connection, place.wanted, late_after_s(request))
+    )
     counts_new = not (place.problems or place.wanted.scans) and place.sort == "enqueued"
     return {
         "q": place.text,
@@ -98,6 +108,9 @@ async def _context(
         "newer_href": place.href(cursor=page.previous) if page.previous else None,
         "older_href": place.href(cursor=page.next) if page.next else None,
         "searched_back_to": page.searched_back_to,
+        "sorted_among": words(SORT_WINDOW)
+        if place.sort != "enqueued" and len(page.items) >= MOST_SHOWN
+        else "",
         "follows": counts_new and not place.cursor,
         "export_csv_href": place.href(f"{list_view.PATH}/export.csv", cursor=""),
         "export_json_href": place.href(f"{list_view.PATH}/export.json", cursor=""),
@@ -108,9 +121,13 @@ async def _context(
 async def suggestions(connection: AsyncConnection) -> list[str]:
     """What the search box offers: statuses, and the queues, jobs and arguments that there are."""
     found = [f"status:{status}" for status in STATUSES]
-    queues = await connection.scalars(sa.select(JobCounter.queue).distinct().order_by(JobCounter.queue).limit(100))
+    queues = await connection.scalars(
+        sa.select(JobCounter.queue).distinct().order_by(JobCounter.queue).limit(100)
+    )
     found += [f"queue:{queue}" for queue in queues]
-    offers = (await connection.execute(sa.select(JobCatalogue.name, JobCatalogue.parameters).limit(300))).all()
+    offers = (
+        await connection.execute(sa.select(JobCatalogue.name, JobCatalogue.parameters).limit(300))
+    ).all()
     found += [f"job:{offer.name}" for offer in offers]
     arguments = {str(field.get("name")) for offer in offers for field in offer.parameters or ()}
     found += [f"args.{name}:" for name in sorted(arguments)[:100]]
@@ -136,7 +153,9 @@ async def _export(request: AnyRequest, kind: str, media_type: str) -> Stream:
     if place.problems:
         raise Invalid({"q": "; ".join(place.problems)})
     async with database(request).transaction() as session:
-        await audit(session, actor(request), "job.export", "job", after={"format": kind, "filter": place.query})
+        await audit(
+            session, actor(request), "job.export", "job", after={"format": kind, "filter": place.query}
+        )
     lines = exports.csv_lines if kind == "csv" else exports.json_lines
     name = f"job-logs-{utc_now():%Y%m%d-%H%M%S}.{kind}"
     return Stream(

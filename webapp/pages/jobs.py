@@ -35,7 +35,9 @@ OPTIONS = ("queue", "priority", "run_at", "unique_key", "tags")
 async def jobs(request: AnyRequest) -> Answer:
     q = request.query_params.get("q", "").strip()
     async with database(request).read() as connection:
-        found: list[CatalogueView] = await cached(request).get("catalogue", 5.0, lambda: list_catalogue(connection))
+        found: list[CatalogueView] = await cached(request).get(
+            "catalogue", 5.0, lambda: list_catalogue(connection)
+        )
     wanted = [job for job in found if all(word in _text(job) for word in q.lower().split())]
     return render.page(request, "jobs/list.html", title="Jobs", nav="jobs", jobs=wanted, q=q)
 
@@ -62,11 +64,13 @@ def _shown(job: CatalogueView) -> dict[str, Any]:
         "p95_seconds": job.p95_seconds,
         "last_run_at": job.last_run_at,
         "parameters": [
-            {**field, "type_words": type_words(field), "default_words": default_words(field)} for field in job.parameters
+            {**field, "type_words": type_words(field), "default_words": default_words(field)}
+            for field in job.parameters
         ],
         "retry_words": retry_words(job.max_retries, job.retry),
         "schedules_words": [
-            " ".join(str(part) for part in (one.get("cron", ""), one.get("time_zone", "")) if part) for one in job.schedules
+            " ".join(str(part) for part in (one.get("cron", ""), one.get("time_zone", "")) if part)
+            for one in job.schedules
         ],
     }
     return {**{key: value for key, value in asdict(job).items() if key != "runs"}, **words}
@@ -109,7 +113,10 @@ def _read(offer: JobOffer, form: Form) -> tuple[dict[str, Any], dict[str, Any]]:
         offer.validate(args)
     except Invalid as error:
         problems |= error.problems
-    options: dict[str, Any] = {"queue": form.words("queue") or None, "unique_key": form.words("unique_key") or None}
+    options: dict[str, Any] = {
+        "queue": form.words("queue") or None,
+        "unique_key": form.words("unique_key") or None,
+    }
     options["tags"] = tuple(tag.strip() for tag in form.text("tags").split(",") if tag.strip())
     priority = form.words("priority", "5")
     if priority.isdecimal() and int(priority) <= 9:
@@ -258,7 +265,9 @@ def at_once(typed: str) -> int | None:
     if not typed:
         return None
     if not typed.isdecimal() or len(typed) > 9:
-        raise Invalid({"concurrency": f"must be a whole number from 1, or empty for no limit; {typed[:20]!r} is not"})
+        raise Invalid(
+            {"concurrency": f"must be a whole number from 1, or empty for no limit; {typed[:20]!r} is not"}
+        )
     return int(typed)
 
 

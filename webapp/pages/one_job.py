@@ -60,7 +60,9 @@ async def show(request: AnyRequest, job_id: UUID) -> Answer:
         nav="job_logs",
         job=job,
         path=state_path(job),
-        tabs=[{"key": key, "label": label, "href": address(at, [("tab", key)])} for key, label in parts.items()],
+        tabs=[
+            {"key": key, "label": label, "href": address(at, [("tab", key)])} for key, label in parts.items()
+        ],
         tab=tab,
         back_href="/job-logs",
         **context,
@@ -86,7 +88,9 @@ async def _parts(request: AnyRequest, connection: AsyncConnection, job: JobView)
 
 
 def _first_tab(job: JobView, parts: dict[str, str]) -> str:
-    wanted = {"failed": "error", "success": "result", "running": "logs", "retrying": "error"}.get(job.status, "args")
+    wanted = {"failed": "error", "success": "result", "running": "logs", "retrying": "error"}.get(
+        job.status, "args"
+    )
     return wanted if wanted in parts else "args"
 
 
@@ -172,7 +176,9 @@ async def retry(request: AnyRequest, job_id: UUID) -> Answer:
 async def cancel(request: AnyRequest, job_id: UUID) -> Answer:
     async def act(session: AsyncSession) -> str:
         outcome = await actions.cancel(session, job_id, actor=actor(request))
-        return "Cancelled." if outcome == "done" else "Asked to stop. It is cancelled once its code has stopped."
+        return (
+            "Cancelled." if outcome == "done" else "Asked to stop. It is cancelled once its code has stopped."
+        )
 
     return await _do(request, job_id, act)
 
@@ -204,14 +210,20 @@ async def rerun(request: AnyRequest, job_id: UUID) -> Answer:
             await actions.locked(session, job_id)
             made = await session.scalar(
                 sa.select(JobLog.id)
-                .where(JobLog.rerun_of == job_id, JobLog.user_id == who.name, JobLog.enqueued_at > utc_now() - TWICE)
+                .where(
+                    JobLog.rerun_of == job_id,
+                    JobLog.user_id == who.name,
+                    JobLog.enqueued_at > utc_now() - TWICE,
+                )
                 .limit(1)
             )
             new_id = made or (await actions.rerun(session, job_id, actor=who)).id
     except NotFound:
         return gone(request, "job log", "/job-logs")
     except Invalid as error:
-        return render.redirect(request, f"/job-logs/{job_id}/edit", f"It cannot run as it was: {error.message}", "error")
+        return render.redirect(
+            request, f"/job-logs/{job_id}/edit", f"It cannot run as it was: {error.message}", "error"
+        )
     return render.redirect(request, f"/job-logs/{new_id}", "Running it again as a new job.")
 
 
@@ -267,7 +279,9 @@ async def undo_note(request: AnyRequest, job_id: UUID) -> Answer:
         before = await session.scalar(entries.order_by(AuditEntry.id.desc()).limit(1))
         if not before or "note" not in before or "tags" not in before:
             return "There is nothing to undo."
-        await actions.edit(session, job_id, actor=actor(request), note=before["note"], tags=before["tags"] or [])
+        await actions.edit(
+            session, job_id, actor=actor(request), note=before["note"], tags=before["tags"] or []
+        )
         return "The note is as it was."
 
     return await _do(request, job_id, act)

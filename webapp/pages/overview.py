@@ -47,11 +47,17 @@ async def show(request: AnyRequest) -> Answer:
         context = {
             "queues": queues,
             "attention": await _attention(request, connection, queues),
-            "throughput": await _kept(request, f"throughput {period}", period, lambda: throughput(connection, period)),
-            "latency": await _kept(request, f"latency {period}", period, lambda: latencies(connection, period)),
+            "throughput": await _kept(
+                request, f"throughput {period}", period, lambda: throughput(connection, period)
+            ),
+            "latency": await _kept(
+                request, f"latency {period}", period, lambda: latencies(connection, period)
+            ),
             "failures": _grid(await cached(request).get("grid", 5.0, lambda: failure_grid(connection))),
             "feed": await cached(request).get("feed", 1.0, lambda: feed(connection)),
-            "probe": await _probe(connection, request.query_params.get("probe", ""), request.query_params.get("ms", "")),
+            "probe": await _probe(
+                connection, request.query_params.get("probe", ""), request.query_params.get("ms", "")
+            ),
         }
     return render.page(
         request,
@@ -69,7 +75,9 @@ async def _kept(request: AnyRequest, key: str, period: str, ask: Any) -> Any:
     return await cached(request).get(key, KEPT_S[period], ask)
 
 
-async def _attention(request: AnyRequest, connection: AsyncConnection, queues: list[QueueView]) -> list[Attention]:
+async def _attention(
+    request: AnyRequest, connection: AsyncConnection, queues: list[QueueView]
+) -> list[Attention]:
     groups = await cached(request).get("groups", 2.0, lambda: failure_groups(connection))
     around = await cached(request).get("around", 2.0, lambda: surroundings(engine(request), connection))
     return attention(groups, queues, around, utc_now())

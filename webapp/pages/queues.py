@@ -66,7 +66,9 @@ async def limit(request: AnyRequest, name: str) -> Answer:
             await actions.set_queue_limit(session, name, at_once(typed), actor=actor(request))
     except Invalid as error:
         return render.redirect(request, f"/queues/{name}/pause", error.message, "error")
-    return render.redirect(request, "/", f"{name}: at most {typed} at once." if typed else f"{name}: no limit.")
+    return render.redirect(
+        request, "/", f"{name}: at most {typed} at once." if typed else f"{name}: no limit."
+    )
 
 
 async def _show(request: AnyRequest, name: str, flash: str) -> Answer:

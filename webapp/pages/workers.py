@@ -22,7 +22,10 @@ from worker.process.models import Worker
 
 STATS_TIMEOUT_S = 2.0
 KINDS = {"nats": "NATS JetStream", "redis": "Redis Streams"}
-WISHES = {"drain": "It takes nothing new and ends when its jobs have.", "restart": "It restarts once its jobs have ended."}
+WISHES = {
+    "drain": "It takes nothing new and ends when its jobs have.",
+    "restart": "It restarts once its jobs have ended.",
+}
 
 
 @get("/workers", guards=[viewer])

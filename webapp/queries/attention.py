@@ -60,7 +60,11 @@ def _machinery(around: Surroundings) -> list[Attention]:
         detail = "Accepted jobs are safe: workers read the database until it is back."
         return [Attention("failed", "The broker cannot be reached", detail, "/workers")]
     if not around.backplane_connected:
-        return [Attention("retrying", "Live updates come every second", "The backplane cannot be reached.", "/workers")]
+        return [
+            Attention(
+                "retrying", "Live updates come every second", "The backplane cannot be reached.", "/workers"
+            )
+        ]
     return []
 
 
@@ -106,7 +110,9 @@ def _late(queues: Sequence[QueueView], around: Surroundings, now: datetime) -> l
             found.append(Attention("retrying", words, detail, rows, queue.oldest_at))
         elif queue.waiting >= around.too_many:
             words = f"The queue {queue.name} is long"
-            found.append(Attention("retrying", words, f"{plural(queue.waiting, 'job')} waiting", rows, queue.oldest_at))
+            found.append(
+                Attention("retrying", words, f"{plural(queue.waiting, 'job')} waiting", rows, queue.oldest_at)
+            )
     return found
 
 

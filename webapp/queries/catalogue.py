@@ -71,7 +71,9 @@ class CatalogueView:
 
     @property
     def p95_seconds(self) -> float | None:
-        return percentile([run.duration_seconds for run in self.runs if run.duration_seconds is not None], 0.95)
+        return percentile(
+            [run.duration_seconds for run in self.runs if run.duration_seconds is not None], 0.95
+        )
 
     @property
     def last_run_at(self) -> datetime | None:
@@ -79,7 +81,9 @@ class CatalogueView:
 
 
 async def list_catalogue(connection: AsyncConnection) -> list[CatalogueView]:
-    rows = (await connection.execute(sa.select(JobCatalogue.__table__).order_by(JobCatalogue.name).limit(1000))).all()
+    rows = (
+        await connection.execute(sa.select(JobCatalogue.__table__).order_by(JobCatalogue.name).limit(1000))
+    ).all()
     return await _views(connection, rows)
 
 
@@ -101,7 +105,9 @@ async def _views(connection: AsyncConnection, rows: Sequence[sa.Row[Any]]) -> li
 async def _offered(connection: AsyncConnection) -> set[str]:
     """Names that a live worker says it can run."""
     statement = sa.select(Worker.jobs).where(
-        Worker.ended_at.is_(None), Worker.kind.in_(("worker", "inline")), Worker.beat_at > utc_now() - ADVERTISED_FOR
+        Worker.ended_at.is_(None),
+        Worker.kind.in_(("worker", "inline")),
+        Worker.beat_at > utc_now() - ADVERTISED_FOR,
     )
     return {str(name) for names in await connection.scalars(statement) for name in names or ()}
 
@@ -152,7 +158,9 @@ async def last_runs(
     found: dict[str, list[Run]] = {}
     for start in range(0, len(names), NAMES_AT_ONCE):
         newest = [sa.select(_newest(name, limit)) for name in names[start : start + NAMES_AT_ONCE]]
-        statement = sa.select(JobLog.id, JobLog.job_name, JobLog.status, JobLog.started_at, JobLog.completed_at)
+        statement = sa.select(
+            JobLog.id, JobLog.job_name, JobLog.status, JobLog.started_at, JobLog.completed_at
+        )
         statement = statement.where(JobLog.id.in_(sa.union_all(*newest)), JobLog.deleted_at.is_(None))
         for row in await connection.execute(statement):
             run = Run(row.id, row.status, duration_s(row.started_at, row.completed_at), row.completed_at)

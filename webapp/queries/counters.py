@@ -45,7 +45,11 @@ async def counters(connection: AsyncConnection, late_after_s: float) -> Counters
     return Counters(words(failed), words(running), words(late), time.time_ns() // 1_000_000)
 
 
-UNRESOLVED = (JobLog.status == sa.literal_column("'failed'"), JobLog.resolved_at.is_(None), JobLog.deleted_at.is_(None))
+UNRESOLVED = (
+    JobLog.status == sa.literal_column("'failed'"),
+    JobLog.resolved_at.is_(None),
+    JobLog.deleted_at.is_(None),
+)
 """Dead letters: failed, and nobody has said that it is dealt with. A partial index is used only where its constants
 stand in the statement: a bound parameter would hide them."""
 
@@ -72,7 +76,9 @@ async def late_count(connection: AsyncConnection, before: datetime) -> int:
     )
 
 
-async def status_counts(connection: AsyncConnection, wanted: JobFilter, late_after_s: float) -> dict[str, int | None]:
+async def status_counts(
+    connection: AsyncConnection, wanted: JobFilter, late_after_s: float
+) -> dict[str, int | None]:
     """How many jobs each status tab holds under the rest of the filter; None where a count would cost too much."""
     rest = wanted.with_status()
     if wanted.problems or rest.scans:
@@ -80,7 +86,9 @@ async def status_counts(connection: AsyncConnection, wanted: JobFilter, late_aft
     if rest.empty or _only_names(rest):
         found: dict[str, int | None] = {**dict.fromkeys(STATUSES, 0), **await _summed(connection, rest)}
     else:
-        found = {s: await _counted(connection, rest.with_status(s), late_after_s) for s in STATUSES if s != "late"}
+        found = {
+            s: await _counted(connection, rest.with_status(s), late_after_s) for s in STATUSES if s != "late"
+        }
     found["late"] = await _counted(connection, rest.with_status("late"), late_after_s)
     return found
 

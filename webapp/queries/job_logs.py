@@ -118,7 +118,9 @@ class _Query:
             newest = sa.select(JobLog.id).where(*found.indexed).order_by(JobLog.id.desc()).limit(SORT_WINDOW)
             statement = statement.where(JobLog.id.in_(newest), *found.scanned)
         if order.column is not None:
-            statement = statement.add_columns(order.column.label("sort_value")).where(order.column.is_not(None))
+            statement = statement.add_columns(order.column.label("sort_value")).where(
+                order.column.is_not(None)
+            )
         return statement
 
     def _branches(self) -> list[JobFilter]:
@@ -159,7 +161,9 @@ class _Query:
 
     async def _chunk_end(self, cursor: Cursor | None, *, ascending: bool) -> sa.Row[Any] | None:
         """The last of the next SCAN_CHUNK candidates; None when fewer are left."""
-        candidates = sa.select(JobLog.id, JobLog.enqueued_at).where(*self.conditions.indexed, *self._narrowing())
+        candidates = sa.select(JobLog.id, JobLog.enqueued_at).where(
+            *self.conditions.indexed, *self._narrowing()
+        )
         if cursor:
             candidates = candidates.where(self.order.beyond(cursor))
         candidates = candidates.order_by(*self.order.by(ascending=ascending)).limit(SCAN_CHUNK)
@@ -225,7 +229,9 @@ async def stream_jobs(
     while True:
         async with database.read() as connection:
             found = conditions(wanted, connection.dialect.name, late_before)
-            statement = whole_columns().where(*found.indexed, *found.scanned).order_by(JobLog.id.desc()).limit(chunk)
+            statement = (
+                whole_columns().where(*found.indexed, *found.scanned).order_by(JobLog.id.desc()).limit(chunk)
+            )
             if cursor:
                 statement = statement.where(Order(JobLog.id).beyond(cursor))
             rows = (await connection.execute(statement)).all()
@@ -274,4 +280,3 @@ def _duration(dialect: str) -> sa.ColumnElement[float]:
         return sa.cast((end - start) * 86_400.0, sa.Float)
     span = sa.extract("epoch", sa.cast(JobLog.completed_at - JobLog.started_at, postgresql.INTERVAL))
     return sa.cast(span, postgresql.DOUBLE_PRECISION)
-

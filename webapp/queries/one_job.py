@@ -120,13 +120,22 @@ async def log_lines(
 ) -> list[LogLineView]:
     """The job's lines in the order they were logged, after (epoch, seq)."""
     statement = (
-        sa.select(JobLogLine.epoch, JobLogLine.seq, JobLogLine.at, JobLogLine.level, JobLogLine.logger, JobLogLine.message)
+        sa.select(
+            JobLogLine.epoch,
+            JobLogLine.seq,
+            JobLogLine.at,
+            JobLogLine.level,
+            JobLogLine.logger,
+            JobLogLine.message,
+        )
         .where(JobLogLine.job_id == job_id)
         .order_by(JobLogLine.epoch, JobLogLine.seq)
         .limit(limit)
     )
     if after is not None:
-        statement = statement.where(sa.tuple_(JobLogLine.epoch, JobLogLine.seq) > sa.tuple_(*map(sa.literal, after)))
+        statement = statement.where(
+            sa.tuple_(JobLogLine.epoch, JobLogLine.seq) > sa.tuple_(*map(sa.literal, after))
+        )
     if contains_text:
         statement = statement.where(JobLogLine.message.icontains(contains_text, autoescape=True))
     return [LogLineView(*row) for row in await connection.execute(statement)]
@@ -199,7 +208,11 @@ def state_path(job: JobView) -> list[Step]:
     fresh = job.epoch <= job.attempt <= 1
     later = fresh and (job.run_at - job.enqueued_at).total_seconds() > 1
     names = ["scheduled"] if job.status == "scheduled" or later else []
-    names += ["queued", "retrying", "running"] if job.attempt > 1 and job.status != "retrying" else ["queued", "running"]
+    names += (
+        ["queued", "retrying", "running"]
+        if job.attempt > 1 and job.status != "retrying"
+        else ["queued", "running"]
+    )
     names += ["retrying"] if job.status == "retrying" else []
     ended = job.status in ("success", "failed", "cancelled")
     names += [job.status] if ended else ["cancelling"] if job.shown_status == "cancelling" else []
@@ -212,7 +225,10 @@ def state_path(job: JobView) -> list[Step]:
         "cancelling": job.cancel_requested_at,
         job.status if ended else "": job.completed_at,
     }
-    return [Step(name, times.get(name) if name in taken else None, name in taken, name == job.shown_status) for name in names]
+    return [
+        Step(name, times.get(name) if name in taken else None, name in taken, name == job.shown_status)
+        for name in names
+    ]
 
 
 def _behind(job: JobView, names: Sequence[str]) -> Sequence[str]:
@@ -238,7 +254,13 @@ async def same_error(connection: AsyncConnection, job: JobView) -> SameError | N
     if not job.error_fingerprint:
         return None
     mine = (*UNRESOLVED, JobLog.error_fingerprint == job.error_fingerprint)
-    some = sa.select(JobLog.completed_at).where(*mine).order_by(JobLog.completed_at.desc()).limit(CAP + 1).subquery()
+    some = (
+        sa.select(JobLog.completed_at)
+        .where(*mine)
+        .order_by(JobLog.completed_at.desc())
+        .limit(CAP + 1)
+        .subquery()
+    )
     statement = sa.select(sa.func.count(), sa.func.min(some.c.completed_at), sa.func.max(some.c.completed_at))
     n, first, last = (await connection.execute(statement)).one()
     if not n:
@@ -264,14 +286,26 @@ def app_trace(traceback: str | None) -> str | None:
     return "\n".join(kept) if frames and len(kept) < len(lines) else None
 
 
-LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python", "/worker/joblogs/", "/worker/jobs/", "<frozen ")
+LIBRARIES = (
+    "/site-packages/",
+    "/dist-packages/",
+    "/lib/python",
+    "/worker/joblogs/",
+    "/worker/jobs/",
+    "<frozen ",
+)
 
 
 # Its log lines, from the end
 
 
 async def last_lines(
-    connection: AsyncConnection, job_id: UUID, *, before: tuple[int, int] | None = None, text: str = "", limit: int = 500
+    connection: AsyncConnection,
+    job_id: UUID,
+    *,
+    before: tuple[int, int] | None = None,
+    text: str = "",
+    limit: int = 500,
 ) -> tuple[list[LogLineView], bool]:
     """The newest lines (before a place), in the order they were logged, and whether there are earlier ones."""
     line = JobLogLine

@@ -67,7 +67,15 @@ async def failure_groups(connection: AsyncConnection, limit: int = 20) -> list[F
     groups = (await connection.execute(statement)).all()
     examples = await _examples(connection, [group.fingerprint for group in groups])
     return [
-        FailureGroup(group.fingerprint, job.job_name, _first_line(job.error), group.n, group.first_at, group.last_at, job.id)
+        FailureGroup(
+            group.fingerprint,
+            job.job_name,
+            _first_line(job.error),
+            group.n,
+            group.first_at,
+            group.last_at,
+            job.id,
+        )
         for group in groups
         if (job := examples.get(group.fingerprint)) is not None
     ]
@@ -115,7 +123,8 @@ async def failure_grid(connection: AsyncConnection, limit: int = 12) -> list[Gri
         .subquery()
     )
     counts = [
-        sa.func.count(sa.case((newest.c.completed_at >= now - span, 1))).label(name) for name, span in GRID.items()
+        sa.func.count(sa.case((newest.c.completed_at >= now - span, 1))).label(name)
+        for name, span in GRID.items()
     ]
     statement = sa.select(newest.c.job_name, *counts).group_by(newest.c.job_name)
     rows = (await connection.execute(statement)).mappings()
@@ -169,8 +178,7 @@ async def _counts(
         .where(*wanted, JobLog.completed_at >= start, JobLog.completed_at < start + timedelta(seconds=width))
         for place, start in enumerate(starts)
     ]
-    found = {place: n for place, n in await connection.execute(sa.union_all(*each))}
-    return [found[place] for place in range(len(starts))]
+    return [n for _, n in sorted((await connection.execute(sa.union_all(*each))).tuples())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +204,10 @@ async def latencies(connection: AsyncConnection, window: str) -> list[Latency]:
     for queue, run_at, started_at, completed_at in await connection.execute(statement):
         waits.setdefault(queue, []).append(max(0.0, (started_at - run_at).total_seconds()))
         runs.setdefault(queue, []).append(max(0.0, (completed_at - started_at).total_seconds()))
-    return [Latency(queue, len(waits[queue]), _percentiles(waits[queue]), _percentiles(runs[queue])) for queue in sorted(waits)]
+    return [
+        Latency(queue, len(waits[queue]), _percentiles(waits[queue]), _percentiles(runs[queue]))
+        for queue in sorted(waits)
+    ]
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
@@ -239,7 +250,9 @@ async def feed(connection: AsyncConnection, limit: int = FEED) -> list[Transitio
     found: list[Transition] = []
     oldest: UUID | None = None
     for rows_at_once in (5, 20, 50):
-        statement = sa.select(OutboxRow.id, OutboxRow.events).order_by(OutboxRow.id.desc()).limit(rows_at_once)
+        statement = (
+            sa.select(OutboxRow.id, OutboxRow.events).order_by(OutboxRow.id.desc()).limit(rows_at_once)
+        )
         if oldest is not None:
             statement = statement.where(OutboxRow.id < oldest)
         rows = (await connection.execute(statement)).all()

@@ -94,7 +94,11 @@ async def oldest_waiting(connection: AsyncConnection, queues: list[str]) -> dict
     priority = sa.union_all(*(sa.select(sa.literal(n).label("n")) for n in range(10))).subquery()
     first = (
         sa.select(JobLog.run_at)
-        .where(JobLog.status == sa.literal_column("'queued'"), JobLog.queue == queue.c.name, JobLog.priority == priority.c.n)
+        .where(
+            JobLog.status == sa.literal_column("'queued'"),
+            JobLog.queue == queue.c.name,
+            JobLog.priority == priority.c.n,
+        )
         .order_by(JobLog.run_at)
         .limit(1)
         .correlate(queue, priority)

@@ -30,7 +30,9 @@ async def test_pages_lead_forth_and_back(ada: Browser, rows: Rows) -> None:
     assert shown((await ada.get(newer[1].replace("&amp;", "&"))).text) == ids[:50]
 
 
-async def test_what_is_typed_becomes_chips_and_the_address_finds_the_same_again(ada: Browser, rows: Rows) -> None:
+async def test_what_is_typed_becomes_chips_and_the_address_finds_the_same_again(
+    ada: Browser, rows: Rows
+) -> None:
     wanted, *_ = await rows.add(
         rows.job(queue="mail", status="failed"), rows.job(queue="mail"), rows.job(status="failed")
     )
@@ -85,14 +87,22 @@ async def test_a_viewer_sees_no_buttons(vera: Browser, rows: Rows) -> None:
     assert 'form="bulk"' not in text
 
 
-async def test_an_export_is_whole_safe_for_spreadsheets_and_on_record(site: Site, ada: Browser, rows: Rows) -> None:
+async def test_an_export_is_whole_safe_for_spreadsheets_and_on_record(
+    site: Site, ada: Browser, rows: Rows
+) -> None:
     await rows.add(
         *(rows.job(ago_s=n + 10) for n in range(4)),
         rows.job("evil", ago_s=1, args={"to": "x"}, note="=HYPERLINK(1)", user_id="@SUM(A1)", result="-1+2"),
     )
-    table = list(csv.DictReader(io.StringIO((await ada.get("/job-logs/export.csv")).content.decode("utf-8-sig"))))
+    table = list(
+        csv.DictReader(io.StringIO((await ada.get("/job-logs/export.csv")).content.decode("utf-8-sig")))
+    )
     assert len(table) == 5
-    assert (table[0]["note"], table[0]["user"], table[0]["result"]) == ("'=HYPERLINK(1)", "'@SUM(A1)", "'-1+2")
+    assert (table[0]["note"], table[0]["user"], table[0]["result"]) == (
+        "'=HYPERLINK(1)",
+        "'@SUM(A1)",
+        "'-1+2",
+    )
     assert json.loads(table[0]["args"]) == {"to": "x"}
     plain = json.loads((await ada.get("/job-logs/export.json?f=job:evil")).content)
     assert [one["note"] for one in plain] == ["=HYPERLINK(1)"]
@@ -105,7 +115,9 @@ async def test_an_export_is_whole_safe_for_spreadsheets_and_on_record(site: Site
 
 async def test_nothing_that_a_job_stores_becomes_markup(crew: Crew, ada: Browser, rows: Rows) -> None:
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
-    await rows.offer(evil, doc=evil, queue="default", parameters=[{"name": evil, "kind": "text", "help": evil}])
+    await rows.offer(
+        evil, doc=evil, queue="default", parameters=[{"name": evil, "kind": "text", "help": evil}]
+    )
     ids = await rows.add(
         rows.job(
             evil, status="failed", queue="default", args={evil: evil, "url": "javascript:alert(3)"}, error=evil,
@@ -115,8 +127,14 @@ async def test_nothing_that_a_job_stores_becomes_markup(crew: Crew, ada: Browser
         rows.job(evil, result={evil: [evil, {"href": "javascript:alert(4)"}]}),
     )  # fmt: skip
     pages = ["/", "/job-logs", "/jobs", "/workers", f"/job-logs?q={evil}"]
-    pages += [f"/job-logs/{ids[0]}?tab={tab}" for tab in ("error", "args", "attempts", "trace", "notes", "logs")]
-    pages += [f"/job-logs/{ids[1]}?tab=result", f"/job-logs/{ids[0]}/edit", f"/job-logs/{ids[0]}/edit?as=json"]
+    pages += [
+        f"/job-logs/{ids[0]}?tab={tab}" for tab in ("error", "args", "attempts", "trace", "notes", "logs")
+    ]
+    pages += [
+        f"/job-logs/{ids[1]}?tab=result",
+        f"/job-logs/{ids[0]}/edit",
+        f"/job-logs/{ids[0]}/edit?as=json",
+    ]
     for page in pages:
         answer = await ada.get(page)
         assert answer.status_code in (200, 422), page

@@ -28,7 +28,11 @@ async def test_a_failed_job_opens_on_its_error_with_the_way_it_took(crew: Crew, 
     assert "no such address: ada@example.com" in text
     assert "Traceback (most recent call last)" in text
     path = re.findall(r'class="path-step is-(\w+)( is-taken)?( is-current)?', text)
-    assert path == [("queued", " is-taken", ""), ("running", " is-taken", ""), ("failed", " is-taken", " is-current")]
+    assert path == [
+        ("queued", " is-taken", ""),
+        ("running", " is-taken", ""),
+        ("failed", " is-taken", " is-current"),
+    ]
     tabs = re.findall(rf'href="/job-logs/{job_id}\?tab=(\w+)"', text)
     assert tabs == ["error", "attempts", "args", "notes"]
 
@@ -96,10 +100,16 @@ async def test_edit_and_retry_runs_a_new_job_with_the_changed_arguments(crew: Cr
     refused = await ada.post(f"/job-logs/{job_id}/edit", {"arg.to": "", "arg.subject": "kept"})
     assert refused.status_code == 422
     assert 'value="kept"' in refused.text
-    new = job_id_of(await ada.post(f"/job-logs/{job_id}/edit", {"arg.to": "bob@example.com", "arg.subject": "hi"}))
+    new = job_id_of(
+        await ada.post(f"/job-logs/{job_id}/edit", {"arg.to": "bob@example.com", "arg.subject": "hi"})
+    )
     await crew.work()
     job = await crew.job(new)
-    assert (job.status, job.args, str(job.rerun_of)) == ("success", {"to": "bob@example.com", "subject": "hi"}, job_id)
+    assert (job.status, job.args, str(job.rerun_of)) == (
+        "success",
+        {"to": "bob@example.com", "subject": "hi"},
+        job_id,
+    )
     assert job_id in (await ada.get(f"/job-logs/{new}?tab=trace")).text
 
 
@@ -143,7 +153,9 @@ async def test_log_lines_are_shown_from_the_end_and_searched(crew: Crew, ada: Br
     earlier = re.search(r'href="(/job-logs/[^"]+before=[^"]+)"', text)
     assert earlier
     text = (await ada.get(earlier[1].replace("&amp;", "&"))).text
-    assert re.findall(r'<span class="line-text">([^<]+)</span>', text) == [f"line {number}" for number in range(100)]
+    assert re.findall(r'<span class="line-text">([^<]+)</span>', text) == [
+        f"line {number}" for number in range(100)
+    ]
     found = (await ada.get(f"/job-logs/{job_id}?tab=logs&lines=line 59")).text
     assert len(re.findall(r'<span class="line-text">', found)) == 11
 

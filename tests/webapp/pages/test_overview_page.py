@@ -14,7 +14,9 @@ from worker.db.session import Database
 from worker.joblogs import bulk
 
 
-async def test_all_is_well_only_when_nothing_needs_anybody(site: Site, crew: Crew, ada: Browser, rows: Rows) -> None:
+async def test_all_is_well_only_when_nothing_needs_anybody(
+    site: Site, crew: Crew, ada: Browser, rows: Rows
+) -> None:
     assert "All is well." in (await ada.get("/")).text
     await rows.add(
         rows.job(status="failed", error="smtp down", error_fingerprint="a" * 32),
@@ -24,7 +26,9 @@ async def test_all_is_well_only_when_nothing_needs_anybody(site: Site, crew: Cre
     )
     site.app.state.cached.forget()
     text = (await ada.get("/")).text
-    titles = re.findall(r'<li class="is-\w+">.*?<a class="row-link" href="([^"]+)">([^<]+)</a>', text, re.DOTALL)
+    titles = re.findall(
+        r'<li class="is-\w+">.*?<a class="row-link" href="([^"]+)">([^<]+)</a>', text, re.DOTALL
+    )
     assert [title for _, title in titles] == [
         "No worker takes the queue video",
         "No worker can run the job unknown",
@@ -44,7 +48,9 @@ def test_a_broker_that_is_away_stands_first_and_says_that_nothing_is_lost() -> N
     assert only.title == "Live updates come every second"
 
 
-async def test_each_number_of_the_failure_grid_leads_to_as_many_rows(crew: Crew, ada: Browser, rows: Rows) -> None:
+async def test_each_number_of_the_failure_grid_leads_to_as_many_rows(
+    crew: Crew, ada: Browser, rows: Rows
+) -> None:
     await rows.add(*(rows.job(status="failed", ago_s=ago) for ago in (60, 7_200, 80_000)))
     text = (await ada.get("/")).text
     cells = re.findall(r'<a class="count-link[^"]*" href="(/job-logs\?status=failed[^"]+)">(\d+)</a>', text)

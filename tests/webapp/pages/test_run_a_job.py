@@ -20,9 +20,17 @@ FULL = {
 }
 
 
-async def test_a_form_from_the_signature_runs_the_job_with_what_was_filled_in(crew: Crew, ada: Browser) -> None:
+async def test_a_form_from_the_signature_runs_the_job_with_what_was_filled_in(
+    crew: Crew, ada: Browser
+) -> None:
     form = await ada.get("/jobs/convert/run")
-    for control in ('name="arg.path"', 'type="number"', 'type="date"', 'type="datetime-local"', ">large</option>"):
+    for control in (
+        'name="arg.path"',
+        'type="number"',
+        'type="date"',
+        'type="datetime-local"',
+        ">large</option>",
+    ):
         assert control in form.text
     answer = await ada.post("/jobs/convert/run", FULL)
     assert answer.status_code == 303
@@ -37,10 +45,22 @@ async def test_a_form_from_the_signature_runs_the_job_with_what_was_filled_in(cr
 
 
 async def test_a_refused_form_names_each_mistake_and_keeps_what_was_typed(crew: Crew, ada: Browser) -> None:
-    typed = FULL | {"arg.path": "", "arg.pages": "many", "arg.options": "{oops", "priority": "12", "run_at": "soon"}
+    typed = FULL | {
+        "arg.path": "",
+        "arg.pages": "many",
+        "arg.options": "{oops",
+        "priority": "12",
+        "run_at": "soon",
+    }
     answer = await ada.post("/jobs/convert/run", typed)
     assert answer.status_code == 422
-    for words in ("is required", "must be a whole number", "is not JSON", "from 0 (first) to 9 (last)", "must be a time"):
+    for words in (
+        "is required",
+        "must be a whole number",
+        "is not JSON",
+        "from 0 (first) to 9 (last)",
+        "must be a time",
+    ):
         assert words in answer.text
     for kept in ('value="many"', "{oops", 'value="12"', 'value="soon"', "one\ntwo", 'value="2.25"'):
         assert kept in answer.text
@@ -71,7 +91,11 @@ async def test_a_later_time_and_a_unique_key_hold(crew: Crew, ada: Browser) -> N
     }  # fmt: skip
     first, second = await ada.post("/jobs/send_email/run", form), await ada.post("/jobs/send_email/run", form)
     job = await crew.job(job_id_of(first))
-    assert (job.status, job.run_at.isoformat(), job.tags) == ("scheduled", "2126-01-02T03:04:00+00:00", ["a", "b"])
+    assert (job.status, job.run_at.isoformat(), job.tags) == (
+        "scheduled",
+        "2126-01-02T03:04:00+00:00",
+        ["a", "b"],
+    )
     assert job_id_of(second) == str(job.id)
 
 
@@ -80,7 +104,12 @@ async def test_a_secret_is_stored_sealed_and_never_shown(crew: Crew, ada: Browse
     job_id = job_id_of(await ada.post("/jobs/pay/run", form))
     assert "hunter2" not in str((await crew.job(job_id)).args)
     await crew.work()
-    for page in (f"/job-logs/{job_id}?tab=args", f"/job-logs/{job_id}/edit", "/job-logs", f"/job-logs/{job_id}/edit?as=json"):
+    for page in (
+        f"/job-logs/{job_id}?tab=args",
+        f"/job-logs/{job_id}/edit",
+        "/job-logs",
+        f"/job-logs/{job_id}/edit?as=json",
+    ):
         answer = await ada.get(page)
         assert answer.status_code == 200
         assert "hunter2" not in answer.text
@@ -93,7 +122,11 @@ async def test_a_secret_is_stored_sealed_and_never_shown(crew: Crew, ada: Browse
 
 
 async def test_an_unknown_job_leads_back_to_the_list(ada: Browser) -> None:
-    for answer in (await ada.get("/jobs/nothing"), await ada.get("/jobs/nothing/run"), await ada.post("/jobs/nothing/run")):
+    for answer in (
+        await ada.get("/jobs/nothing"),
+        await ada.get("/jobs/nothing/run"),
+        await ada.post("/jobs/nothing/run"),
+    ):
         assert (answer.status_code, answer.headers["location"]) == (303, "/jobs")
 
 

@@ -183,6 +183,7 @@ def test_wrong_configuration_is_exit_78_and_names_every_variable(shell: Shell) -
 def test_a_database_that_is_missing_empty_locked_or_away_is_named(shell: Shell) -> None:
     assert "m db upgrade" in mistake(shell.m("job", "list"))
     path = shell.home / "desk.db"
+    assert not path.exists()
     shell.home.mkdir(exist_ok=True)
     path.touch()
     assert "m db upgrade" in mistake(shell.m("job", "list"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.worker.accounts.conftest import CONSOLE, entries
 from worker.accounts import actions
 from worker.accounts.actor import Actor
-from worker.accounts.audit import audit, audit_denied, seal, verify
+from worker.accounts.audit import audit, audit_denied, next_seal, seal, verify
 from worker.accounts.models import AuditEntry, User
 from worker.db.session import Database
 
@@ -151,6 +152,21 @@ async def test_who_gets_round_the_trigger_breaks_the_chain(database: Database, t
     verdict = await verify(database)
     assert not verdict.intact
     assert verdict.sealed < 5
+
+
+async def test_who_also_writes_a_fitting_seal_breaks_the_chain_at_the_next_entry(database: Database) -> None:
+    await _write(database, 3)
+    await seal(database, settle_s=0)
+    first, second, _ = await entries(database)
+    forged = next_seal(first.seal, SimpleNamespace(**{**second._mapping, "actor": "somebody else"}))
+    async with database.transaction() as session:
+        for statement in _without_trigger(database.dialect):
+            await session.execute(sa.text(statement))
+        await session.execute(
+            sa.update(AuditEntry).where(AuditEntry.id == second.id).values(actor="somebody else", seal=forged)
+        )
+    verdict = await verify(database)
+    assert (verdict.intact, verdict.sealed) == (False, 2)
 
 
 async def _write(database: Database, many: int) -> None:

@@ -48,7 +48,7 @@ def test_a_request_that_the_server_forgot_is_made_again():
 
 
 def test_a_full_worker_asks_for_nothing_and_gives_back_what_still_comes():
-    pull = filled(3)
+    pull = filled(3, at=50.0)
     assert pull.request(0, 50.0) is None
     assert len(pull.surplus(0, 50.0)) == 3
 

@@ -22,7 +22,7 @@ from webapp.errors import respond
 from webapp.live import socket_route
 from webapp.live.service import Live
 from webapp.navigation import NavigationCounters
-from webapp.pages import accounts, audit, job_logs, overview, settings
+from webapp.pages import accounts, audit, job_logs, overview, settings, signing_in
 from webapp.pages import jobs as jobs_pages
 from webapp.pages import workers as workers_pages
 from webapp.paths import folder
@@ -36,6 +36,7 @@ PAGES: Final = [
     *job_logs.routes,
     *jobs_pages.routes,
     *workers_pages.routes,
+    *signing_in.routes,
     *accounts.routes,
     *audit.routes,
     *settings.routes,

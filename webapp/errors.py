@@ -43,7 +43,6 @@ STATUSES: Final[dict[type[desk.DeskError], int]] = {
     desk.SetupClosed: 410,
     desk.DatabaseUnavailable: 503,
     desk.DatabaseOutdated: 503,
-    desk.BrokerUnavailable: 503,
 }
 """An error that is not here, nor a parent of it, is a mistake of ours: 500."""
 

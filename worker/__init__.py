@@ -3,9 +3,7 @@
     jobs/       what people write: `@job`, its signature, its retries, the context it gets
     joblogs/    one request to run a job, with its whole life; the only writers of it
     queue/      how a job's doorbell reaches a worker
-    schedules/  what starts jobs by the clock
     events/     facts in the past tense, recorded with the change that made them true
-    webhooks/   who is told of them
     live/       how open browsers hear of changes
     accounts/   who may look, who may act, who did what
     process/    the processes that all this runs in

@@ -12,7 +12,7 @@ import structlog
 
 from worker.batch import MicroBatch
 from worker.db.session import Database, Pending
-from worker.errors import DeskError
+from worker.errors import NotBound
 from worker.joblogs.enqueue import Reception, Request, accept
 from worker.joblogs.models import JobLog
 from worker.jobs.catalogue import Catalogue
@@ -29,10 +29,6 @@ from worker.settings import Settings
 log = structlog.get_logger(__name__)
 
 ENQUEUE_BATCH = 200
-
-
-class NotBound(DeskError):
-    """No engine runs in this process: start one with Engine.create, or use `m worker`, `m web` or worker.testing."""
 
 
 class Engine:

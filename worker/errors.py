@@ -131,14 +131,16 @@ class DatabaseOutdated(DeskError):
     """The database is at migration {found}, this program needs {wanted}. Run: m db upgrade"""
 
 
-class BrokerUnavailable(DeskError):
-    """The broker at {url} cannot be reached: {cause}. Accepted jobs are safe in the database."""
-
-    retriable = True
-
-
 class BrokerRequired(DeskError):
     """A separate worker needs a broker: set NATS_URL (or REDIS_URL). Without one, `m web` runs jobs itself."""
+
+
+class NotBound(DeskError):
+    """No engine runs in this process: start one with Engine.create, or use `m worker`, `m web` or worker.testing."""
+
+
+class JobFailed(DeskError):
+    """Job {job_id} ended as {status}: {error}"""
 
 
 # Accounts

@@ -120,6 +120,10 @@ class _Reader:
             "environment_colour": self.colour(colour.strip()),
             "secret_key": self.secret_key(home, host),
         }
+        if values["redis_url"] and not values["nats_url"]:
+            self.mistakes.append(
+                "REDIS_URL is set without NATS_URL: jobs cannot travel over Redis in this version, set NATS_URL"
+            )
         if self.mistakes:
             raise SettingsError(count=len(self.mistakes), mistakes="; ".join(self.mistakes))
         return Settings(**values, sources=self.sources)
@@ -220,8 +224,8 @@ class _Reader:
         ):
             if value.startswith(given):
                 value = driver + value.removeprefix(given)
-        if not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
-            self.wrong("DATABASE_URL", _without_password(value), "postgresql://… or sqlite:///path")
+        if not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")) or ":memory:" in value:
+            self.wrong("DATABASE_URL", _without_password(value), "postgresql://… or sqlite:///path of a file")
         return value
 
     def secret_key(self, home: Path, host: str) -> str:

@@ -20,7 +20,7 @@ from tests.servers import chromium
 from tests.servers.nats import NatsServer
 from tests.servers.postgres import PostgresServer
 
-ROWS = 50
+ROWS = 40
 WATCH = """
 ids => { window.green = {}; new MutationObserver(() => { const now = Date.now();
   for (const id of ids) { const row = document.getElementById('job-row-' + id);

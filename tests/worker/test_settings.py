@@ -88,5 +88,15 @@ def test_database_urls_get_the_driver(tmp_path: Path, given: str, wanted: str) -
     assert read(tmp_path, DATABASE_URL=given).database_url == wanted
 
 
+def test_redis_alone_is_refused_rather_than_ignored(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="REDIS_URL is set without NATS_URL"):
+        read(tmp_path, REDIS_URL="redis://127.0.0.1:6379")
+
+
+def test_a_database_in_memory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="path of a file"):
+        read(tmp_path, DATABASE_URL="sqlite+aiosqlite:///:memory:")
+
+
 def test_no_secret_is_in_the_settings_repr(tmp_path: Path) -> None:
     assert "k" * 32 not in repr(read(tmp_path, M_SECRET_KEY="k" * 32))

@@ -7,11 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from advanced_alchemy.base import CommonTableAttributes, create_registry
-from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, registry
 from uuid_utils.compat import uuid7
 
 
@@ -27,8 +25,27 @@ def _as_text(_type: Json, _compiler: Any, **_: Any) -> str:
 JSON = Json(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 """A JSON value; Python's None is SQL's NULL."""
 
-Time = DateTimeUTC(timezone=True)
-"""An instant; naive values are refused, UTC comes back."""
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An aware instant. It is stored in UTC and comes back in UTC; SQLite keeps no zone, so it is put back."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise TypeError(f"{value!r} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Time = UtcDateTime()
 
 metadata = sa.MetaData(
     naming_convention={
@@ -41,16 +58,16 @@ metadata = sa.MetaData(
 )
 
 
-registry = create_registry({dict[str, Any]: JSON, list[Any]: JSON, datetime: Time, UUID: sa.Uuid()})
-registry.metadata = metadata
+class Base(DeclarativeBase):
+    """The parent of all models. Times are aware and UTC; ids are UUIDv7 (RFC 9562), so they sort by age.
 
+    It is SQLAlchemy's own: advanced-alchemy's bases import a web framework, which every worker would pay for.
+    """
 
-class Base(CommonTableAttributes, DeclarativeBase):
-    """The parent of all models. Times are aware and UTC; ids are UUIDv7 (RFC 9562), so they sort by age."""
-
-    __abstract__ = True
-    registry = registry
-    metadata = metadata
+    registry = registry(
+        metadata=metadata,
+        type_annotation_map={dict[str, Any]: JSON, list[Any]: JSON, datetime: Time, UUID: sa.Uuid()},
+    )
 
 
 def new_id() -> UUID:

@@ -18,6 +18,7 @@ from worker.db.session import Database, Doorbell, changed, emit, ring
 from worker.joblogs.claims import Claimed
 from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
+from worker.joblogs.limits import ring_limited
 from worker.joblogs.models import JobAttempt
 from worker.joblogs.states import EVENT_OF
 from worker.joblogs.storable import MAX_TRACEBACK_CHARS, fingerprint, text_of
@@ -117,8 +118,13 @@ async def write_outcomes(database: Database, worker_id: UUID, outcomes: Sequence
         else:
             rows = await session.execute(_POSTGRESQL, values | {"worker": worker_id})
         ended = {UUID(str(row[0])): (str(row[1]), int(row[2])) for row in rows}
+        await ring_limited(session, [_place(o.claimed) for o in outcomes if o.claimed.id in ended])
         _tell(session, worker_id, [(o, *ended[o.claimed.id]) for o in outcomes if o.claimed.id in ended], now)
     return [outcome.claimed.id in ended for outcome in outcomes]
+
+
+def _place(job: Claimed) -> tuple[UUID, str, str]:
+    return job.id, job.job_name, job.queue
 
 
 def _record(outcome: Outcome, now: datetime, dialect: str) -> dict[str, Any]:

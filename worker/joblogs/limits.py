@@ -9,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from worker.db.session import Doorbell, ring
 from worker.joblogs.models import JobLog
 from worker.jobs.models import JobCatalogue, Queue
 
@@ -45,6 +46,26 @@ def admit(candidates: Sequence[Candidate], jobs: dict[str, int], queues: dict[st
         taken_queues[queue] += 1
         admitted.append(job_id)
     return admitted
+
+
+async def ring_limited(session: AsyncSession, ended: Sequence[Candidate]) -> None:
+    """A place of a limited job or queue became free: rings for as many of those that wait for it.
+
+    Their own doorbells were answered when the limit held them back, so without this they would wait for a poll.
+    """
+    for table, column, names in (
+        (JobCatalogue, JobLog.job_name, Counter(name for _, name, _ in ended)),
+        (Queue, JobLog.queue, Counter(queue for _, _, queue in ended)),
+    ):
+        limited = sa.select(table.name).where(table.name.in_(names), table.concurrency.is_not(None))
+        for name in await session.scalars(limited):
+            waiting = (
+                sa.select(JobLog.id, JobLog.queue, JobLog.priority)
+                .where(column == name, JobLog.status == "queued")
+                .order_by(JobLog.priority, JobLog.run_at)
+                .limit(names[name])
+            )
+            ring(session, [Doorbell(row[0], row[1], row[2]) for row in await session.execute(waiting)])
 
 
 async def _room(

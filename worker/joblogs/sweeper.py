@@ -98,18 +98,20 @@ async def _rescue(session: AsyncSession, lost: sa.Select[tuple[JobLog]], now: da
     """A loss burns no retry; the epoch grows, so whatever the dead one still sends is stale."""
     lost = lost.order_by(JobLog.id).limit(BATCH).with_for_update(skip_locked=True)
     jobs = (await session.scalars(lost.execution_options(populate_existing=True))).all()
-    fragile = await _failing_on_loss(session, {job.job_name for job in jobs})
+    offers = await _on_loss(session, {job.job_name for job in jobs})
+    fragile = {name for name, (on_lost, _) in offers.items() if on_lost == "fail"}
     counts: Counter[Key] = Counter()
     for job in jobs:
         overdue = is_overdue(job, now)
         status, why = after_loss(job, fragile, overdue)
         words = OVERDUE.format(job.timeout_s) if overdue else f"Its worker died under it ({reason})."
         session.add(_lost_attempt(job, now, status if overdue else "lost", why or "worker_lost", words))
-        _put(job, status, why, words, now)
+        _put(job, status, why, words, now, offers.get(job.job_name, ("restart", RetryPolicy()))[1])
         if status == "queued":
             ring(session, [Doorbell(job.id, job.queue, job.priority, rescue=True)])
         moved(counts, job, "running", status)
-        emit(session, "job.lost", event_data(job), job.user_id)
+        if not overdue:
+            emit(session, "job.lost", event_data(job), job.user_id)
         _told(session, job, f"job.{status}")
     count(session, counts)
     if jobs:
@@ -140,7 +142,7 @@ def after_loss(job: JobLog, fragile: set[str], overdue: bool) -> tuple[str, str 
     return "queued", None
 
 
-def _put(job: JobLog, status: str, why: str | None, words: str, now: datetime) -> None:
+def _put(job: JobLog, status: str, why: str | None, words: str, now: datetime, policy: RetryPolicy) -> None:
     """Writes the rescued row's columns. The epoch grows, so whatever the dead process still sends is stale."""
     job.status, job.reason = status, why
     job.rev += 1
@@ -151,7 +153,7 @@ def _put(job: JobLog, status: str, why: str | None, words: str, now: datetime) -
         return
     if status == "retrying":
         job.epoch, job.error = job.epoch + 1, words
-        job.run_at = now + timedelta(seconds=RetryPolicy().delay(job.attempt, random.random()))
+        job.run_at = now + timedelta(seconds=policy.delay(job.attempt, random.random()))
         return
     job.completed_at = now
     job.lost_count += why in ("poison", "worker_lost")
@@ -244,14 +246,11 @@ async def _update(session: AsyncSession, ids: Iterable[UUID], **values: Any) -> 
     return (await session.execute(statement)).all()
 
 
-async def _failing_on_loss(session: AsyncSession, names: set[str]) -> set[str]:
-    """Which of these jobs asked not to be restarted when their worker dies."""
-    if not names:
-        return set()
-    statement = sa.select(JobCatalogue.name).where(
-        JobCatalogue.name.in_(names), JobCatalogue.on_lost == "fail"
-    )
-    return set(await session.scalars(statement))
+async def _on_loss(session: AsyncSession, names: set[str]) -> dict[str, tuple[str, RetryPolicy]]:
+    """What these jobs asked for when their worker dies, and how soon they are tried again."""
+    statement = sa.select(JobCatalogue.name, JobCatalogue.on_lost, JobCatalogue.retry)
+    rows = await session.execute(statement.where(JobCatalogue.name.in_(names)))
+    return {row.name: (row.on_lost, RetryPolicy(**row.retry)) for row in rows} if names else {}
 
 
 def _lost_attempt(job: JobLog, now: datetime, outcome: str, reason: str, words: str) -> JobAttempt:

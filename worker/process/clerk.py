@@ -36,10 +36,12 @@ class Loop:
     every_s: float
     action: Callable[[], Awaitable[int]]
     full: int = 1
+    first_after_s: float = 0.0
 
     async def run(self) -> None:
         """For ever; an error is said and makes the next look wait longer."""
         trouble = 0
+        await asyncio.sleep(self.first_after_s)
         while True:
             try:
                 done = await self.action()
@@ -73,6 +75,7 @@ def loops(engine: Engine) -> list[Loop]:
         Loop("counts", 1.0, lambda: counters.fold(database), full=5000),
         Loop("bulk", 0.5, lambda: bulk.run_pending(database)),
         Loop("audit seal", 5.0, lambda: seal(database), full=SEAL_BATCH),
+        Loop("recount", 86_400.0, lambda: counters.recount(database), first_after_s=3600.0),
         Loop("retention", 600.0, lambda: _purge(database, settings), full=maintenance.BATCH),
     ]
 

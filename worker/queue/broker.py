@@ -15,7 +15,7 @@ from taskiq.message import TaskiqMessage
 
 from worker.db.base import new_id
 from worker.db.session import Database
-from worker.errors import DeskError
+from worker.errors import JobFailed
 from worker.joblogs.models import JobLog
 from worker.joblogs.states import is_terminal
 from worker.jobs.registry import Registry, from_labels
@@ -31,10 +31,6 @@ class EngineProtocol(Protocol):
     registry: Registry
 
     async def enqueue(self, job_name: str, args: dict[str, Any] | None = None, **options: Any) -> UUID: ...
-
-
-class JobFailed(DeskError):
-    """Job {job_id} ended as {status}: {error}"""
 
 
 class JobBroker(AsyncBroker):

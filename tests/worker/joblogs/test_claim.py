@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.worker.joblogs.conftest import ADA, Bench
 from worker.db.base import new_id, utc_now
 from worker.joblogs.limits import admit
+from worker.joblogs.recorder import Outcome
 from worker.jobs import actions as controls
 
 
@@ -65,6 +66,22 @@ async def test_a_queue_limit_holds_over_all_workers(bench: Bench) -> None:
     jobs = [await bench.enqueue() for _ in range(12)]
     claims = await asyncio.gather(*(r.claim(job.id) for r in recorders for job in jobs))
     assert len([claim for claim in claims if claim]) == 3
+
+
+async def test_an_end_rings_for_the_next_of_a_limited_queue(bench: Bench) -> None:
+    async with bench.database.transaction() as session:
+        await controls.set_queue_limit(session, "default", 1, actor=ADA)
+    recorder = await bench.recorder()
+    first, second = await bench.enqueue(), await bench.enqueue()
+    claimed = await recorder.claim(first.id)
+    assert claimed is not None
+    assert await recorder.claim(second.id) is None
+    await bench.database.settle()
+    bench.told.clear()
+    await recorder.finish(Outcome(claimed, "success"))
+    await bench.database.settle()
+    assert [bell.job_id for told in bench.told for bell in told.rings] == [second.id]
+    assert await recorder.claim(second.id) is not None
 
 
 async def test_a_poll_takes_the_oldest_of_the_highest_priority(bench: Bench) -> None:

@@ -70,15 +70,15 @@ async def show(request: AnyRequest, job_id: UUID) -> Answer:
 
 
 async def _parts(request: AnyRequest, connection: AsyncConnection, job: JobView) -> dict[str, str]:
-    """The tabs that hold something."""
+    """The tabs that hold something, or may while the page is open."""
     lines, _ = await last_lines(connection, job.job_id, limit=1)
     trace = await trace_of(connection, job)
     live = job.status in ("queued", "running", "scheduled", "retrying")
     holds = {
-        "error": ("Error", bool(job.error)),
-        "attempts": ("Attempts", job.attempt > 0),
+        "error": ("Error", bool(job.error) or live),
+        "attempts": ("Attempts", job.attempt > 0 or live),
         "args": ("Arguments", True),
-        "result": ("Result", job.status == "success"),
+        "result": ("Result", job.status == "success" or live),
         "logs": ("Logs", bool(lines) or live),
         "trace": ("Trace", any((trace.caused_by, trace.rerun_of, trace.same_story, trace.reruns))),
         "audit": ("Audit", bool(await audit_of(connection, job.job_id))),
@@ -88,9 +88,7 @@ async def _parts(request: AnyRequest, connection: AsyncConnection, job: JobView)
 
 
 def _first_tab(job: JobView, parts: dict[str, str]) -> str:
-    wanted = {"failed": "error", "success": "result", "running": "logs", "retrying": "error"}.get(
-        job.status, "args"
-    )
+    wanted = {"failed": "error", "retrying": "error", "cancelled": "args"}.get(job.status, "result")
     return wanted if wanted in parts else "args"
 
 

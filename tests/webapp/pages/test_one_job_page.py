@@ -186,3 +186,15 @@ async def test_every_action_leaves_who_did_it(site: Site, crew: Crew, ada: Brows
     entries = await site.audited(object_id=job_id)
     assert [(entry.action, entry.actor, entry.via) for entry in entries] == [("job.retry", "Ada", "desk")]
     assert "job.retry" in (await ada.get(f"/job-logs/{job_id}?tab=audit")).text
+
+
+async def test_a_job_under_way_has_a_place_for_its_result_and_its_error(crew: Crew, ada: Browser) -> None:
+    job_id = await crew.enqueue("send_email", to="bob@example.com")
+    text = (await ada.get(f"/job-logs/{job_id}")).text
+    assert f'data-live="job-result:{job_id}"' in text
+    assert "No result yet." in text
+    assert f"/job-logs/{job_id}?tab=error" in text
+    await crew.work()
+    text = (await ada.get(f"/job-logs/{job_id}")).text
+    assert "bob@example.com" in text
+    assert f"/job-logs/{job_id}?tab=error" not in text

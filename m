@@ -44,6 +44,7 @@ def main(arguments):
     ensure_environment(DEV if verb in verbs else RUNTIME)
     if verb in verbs:
         os.chdir(ROOT)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would each compile everything anew
         return verbs[verb](rest)
     return hand_over(os.path.join(SCRIPTS, "m"), arguments)
 
@@ -161,7 +162,9 @@ def build(lock):
     if not runs(PYTHON) or not belongs_here():
         make_venv(uv, environment)
     install = [uv, "pip", "install", "--quiet", "--python", PYTHON] if uv else [PYTHON, "-m", "pip", "install", "--quiet"]
-    run(install + ["--require-hashes", "-r", os.path.join(ROOT, lock)], environment)
+    # Tests start hundreds of processes: they share bytecode made once. A first `./m dev` does not wait for it.
+    compiled = ["--compile-bytecode"] if uv and lock == DEV else []
+    run(install + compiled + ["--require-hashes", "-r", os.path.join(ROOT, lock)], environment)
     run(install + ["--no-deps", "--no-build-isolation", "-e", ROOT], environment)
     with open(os.path.join(VENV, ".m-stamp"), "w") as stamp:
         stamp.write(fingerprint(lock))

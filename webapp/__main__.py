@@ -11,12 +11,14 @@ from webapp.app import create_app
 from worker.engine import Engine
 from worker.errors import DeskError, PortTaken
 from worker.jobs.registry import Registry
+from worker.logs import log_to_stderr
 from worker.settings import Settings
 
 CONFIGURATION = 78
 
 
 def main() -> int:
+    log_to_stderr()
     try:
         settings = Settings.from_env()
         listener = listen(settings.host, settings.port)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from worker.commands.output import printable, say, say_json
-from worker.commands.setting import desk_settings, first_line, log_to_stderr
+from worker.commands.setting import desk_settings, first_line, log_warnings
 
 if TYPE_CHECKING:
     from worker.db.session import Database
@@ -39,7 +39,7 @@ class Finding:
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Checks keys, database, migrations, clock, standbys, broker and workers; exit 1 when something is broken."""
     settings = desk_settings()
-    log_to_stderr()
+    log_warnings()
     findings = asyncio.run(_look(settings))
     if as_json:
         say_json([asdict(finding) for finding in findings])

@@ -48,14 +48,14 @@ def own_jobs(settings: Settings) -> Registry:
     """
     from worker.jobs.registry import Registry
 
-    log_to_stderr()
+    log_warnings()
     return Registry().discover(settings.job_modules)
 
 
 def with_database(work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
     """Runs `work` on the database alone: for commands that only look."""
     settings = read_settings()
-    log_to_stderr()
+    log_warnings()
 
     async def run() -> T:
         from worker.db.session import Database
@@ -73,7 +73,7 @@ def with_database(work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
 def with_engine(work: Callable[[Engine], Coroutine[Any, Any, T]], registry: Registry | None = None) -> T:
     """Runs `work` with a started engine: for commands that change something; its doorbells ring."""
     settings = desk_settings()
-    log_to_stderr()
+    log_warnings()
 
     async def run() -> T:
         from worker.engine import Engine
@@ -84,17 +84,13 @@ def with_engine(work: Callable[[Engine], Coroutine[Any, Any, T]], registry: Regi
     return asyncio.run(run())
 
 
-def log_to_stderr() -> None:
-    """A command's stdout is its answer."""
+def log_warnings() -> None:
+    """A command's stdout is its answer; what else there is to say goes to stderr."""
     import logging
-    import sys
 
-    import structlog
+    from worker.logs import log_to_stderr
 
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log_to_stderr(logging.WARNING)
 
 
 @asynccontextmanager

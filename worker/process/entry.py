@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 
 from worker.errors import BadJobDefinition, DeskError, DuplicateJob, JobModuleError, SettingsError
+from worker.logs import log_to_stderr
 from worker.process import platform
 
 CONFIGURATION = 78
@@ -103,21 +104,6 @@ def begin(main: Main) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(code)
-
-
-def log_to_stderr() -> None:
-    """One clear line per event on stderr, with the process that says it."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

@@ -21,8 +21,9 @@ import structlog
 
 from worker.db.base import new_id
 from worker.errors import BrokerRequired
+from worker.logs import log_to_stderr
 from worker.process import platform
-from worker.process.entry import CONFIGURATION, Orders, log_to_stderr
+from worker.process.entry import CONFIGURATION, Orders
 from worker.process.identity import memory_mb
 from worker.process.presence import Beat
 from worker.process.pulse import Pulse

@@ -85,7 +85,7 @@ class Feed:
     async def tick(self) -> None:
         """One round over everything that is due."""
         self._wake.clear()
-        self._pace.ran(time.monotonic())
+        self._pace.ran(time.monotonic(), time.thread_time())
         asked, self._asked = self._asked, set()
         others = [other for other in self.at_tick if other.due]
         if not (asked or others or any(self._stale.values())):
@@ -112,7 +112,7 @@ class Feed:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._wake.wait()
-        if (wait := self._pace.wait_s(time.monotonic())) > 0:
+        if (wait := self._pace.wait_s(time.monotonic(), time.thread_time())) > 0:
             await asyncio.sleep(wait)
 
     def _take_due(self) -> defaultdict[str, set[str]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,12 +42,15 @@ class LiveSocket:
     """Who sits there and with what right, as last asked: see `review`."""
     waiting: Waiting = field(default_factory=Waiting)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    code: int | None = None
+    """With what it is to be closed, once that is decided."""
     serial: int = 0
+    drop: asyncio.TimerHandle | None = None
+    handler: asyncio.Task[Any] | None = None
 
     def put(self, key: Hashable, piece: Piece) -> None:
         """Sends the piece soon; a piece of the same key that still waits is replaced."""
-        if self.ended.done():
+        if self.code is not None:
             return
         if not self.waiting.put(key, piece):
             self.end(TRY_LATER)
@@ -68,10 +70,14 @@ class LiveSocket:
             self.put(key, piece)
 
     def end(self, code: int) -> None:
-        """Closes it with this code; what still waited is dropped."""
-        if not self.ended.done():
-            self.ended.set_result(code)
-            self.waiting.clear()
+        """Closes it with this code. What waited is dropped; a reader that is stalled has a while to take the close frame."""
+        if self.code is not None:
+            return
+        self.code = code
+        self.waiting.clear()
+        self.wake.set()
+        if self.handler is not None:
+            self.drop = asyncio.get_running_loop().call_later(CLOSE_WAIT_S, self.handler.cancel)
 
 
 Hear = Callable[[str], None]
@@ -85,17 +91,21 @@ class Hub:
         self.sockets: set[LiveSocket] = set()
 
     async def serve(self, live: LiveSocket, hear: Hear) -> None:
-        """Runs an accepted socket until either side ends it. Holds nothing of the database."""
+        """Runs an accepted socket until either side ends it: this task reads, one more writes. Holds no database session."""
+        live.handler = asyncio.current_task()
         self.sockets.add(live)
-        tasks = (asyncio.create_task(_write(live)), asyncio.create_task(_read(live, hear)))
-        until: tuple[asyncio.Future[Any], ...] = (*tasks, live.ended)
+        writer = asyncio.create_task(_write(live), name="live: writer")
         try:
-            await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
+            await _read(live, hear)
+        except asyncio.CancelledError:
+            if live.code is None:
+                raise
         finally:
             self.sockets.discard(live)
-            gone = await _stop(live, tasks)
-        if live.ended.done() and not gone:
-            await _close(live)
+            if live.drop is not None:
+                live.drop.cancel()
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
 
     async def review(self, authenticator: Authenticator) -> list[LiveSocket]:
         """Ends the sockets whose people may not be there any more; answers those whose rights are others now."""
@@ -117,20 +127,29 @@ class Hub:
 
 
 async def _write(live: LiveSocket) -> None:
-    while True:
-        await live.wake.wait()
-        live.wake.clear()
-        while live.waiting:
-            await live.socket.send_text(live.waiting.frame())
+    """Sends what waits, and at last the close frame; then the reader hears that the socket is gone."""
+    try:
+        while live.code is None:
+            await live.wake.wait()
+            live.wake.clear()
+            while live.waiting:
+                await live.socket.send(
+                    {"type": "websocket.send", "bytes": None, "text": live.waiting.frame()}
+                )
+        await live.socket.close(live.code)
+    except (WebSocketDisconnect, OSError):
+        log.debug("live_socket_gone")  # uvicorn's ClientDisconnected is an OSError; the reader ends by itself
+    except Exception:
+        log.exception("live_writer_failed")
+        live.end(FAILED)
 
 
 async def _read(live: LiveSocket, hear: Hear) -> None:
-    """Until the other side is gone, or this side ends it for what it said."""
+    """Until the other side is gone, or this side has closed."""
     heard, second = 0, time.monotonic()
-    while not live.ended.done():
-        message = await live.socket.receive()
-        if message["type"] != "websocket.receive":
-            raise WebSocketDisconnect(detail="the other side is gone")
+    while (message := await _receive(live)) is not None:
+        if live.code is not None:
+            continue
         if (now := time.monotonic()) - second >= 1:
             heard, second = 0, now
         heard += 1
@@ -140,25 +159,21 @@ async def _read(live: LiveSocket, hear: Hear) -> None:
         elif len(text) > MAX_FRAME_BYTES or len(text.encode()) > MAX_FRAME_BYTES:
             live.end(TOO_BIG)
         else:
-            hear(text)
+            _hear(live, hear, text)
 
 
-async def _stop(live: LiveSocket, tasks: Sequence[asyncio.Task[None]]) -> bool:
-    """Ends both tasks; True when one of them found the other side gone."""
-    for task in tasks:
-        task.cancel()
-    gone = False
-    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, (WebSocketDisconnect, OSError)):  # uvicorn's ClientDisconnected is an OSError
-            gone = True
-        elif isinstance(outcome, Exception):
-            log.error("live_socket_failed", exc_info=outcome)
-            live.end(FAILED)
-    return gone
+async def _receive(live: LiveSocket) -> Any:
+    """The next message; None when there will be none."""
+    try:
+        message = await live.socket.receive()
+    except (WebSocketDisconnect, OSError):
+        return None
+    return message if message["type"] == "websocket.receive" else None
 
 
-async def _close(live: LiveSocket) -> None:
-    """A reader that is stalled gets some time to take the close frame; then the connection is dropped without one."""
-    with contextlib.suppress(TimeoutError, WebSocketDisconnect, OSError, RuntimeError):
-        async with asyncio.timeout(CLOSE_WAIT_S):
-            await live.socket.close(live.ended.result())
+def _hear(live: LiveSocket, hear: Hear, text: str) -> None:
+    try:
+        hear(text)
+    except Exception:
+        log.exception("live_message_failed")
+        live.end(FAILED)

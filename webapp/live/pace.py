@@ -1,4 +1,4 @@
-"""When the next tick may run: at once after a quiet time, ten times a second under load. Pure: the clock is an argument."""
+"""When the next tick may run: at once on an idle desk, ten times a second on a busy one. Pure: clocks are arguments."""
 
 from __future__ import annotations
 
@@ -6,30 +6,25 @@ _AT_ONCE_S = 1e-4
 
 
 class Pace:
-    """A change goes out at once and may be followed by a few more: a job's queued, running and done on an idle desk.
+    """Ticks take at most a third of the process's time: what changes thicker than that is collected.
 
-    What comes thicker is collected and goes out every `interval_s`.
+    A job's queued, running and done thus reach an idle desk's pages one by one, and no page waits longer than
+    `longest_s` for the next tick, however busy the process is.
     """
 
-    def __init__(self, interval_s: float = 0.1, burst: int = 5, gap_s: float = 0.005) -> None:
-        self.interval_s = interval_s
-        self.burst = burst
-        self.gap_s = gap_s
-        self._credit = float(burst)
+    def __init__(self, shortest_s: float = 0.015, longest_s: float = 0.1, share: float = 1 / 3) -> None:
+        self.shortest_s = shortest_s
+        self.longest_s = longest_s
+        self.share = share
         self._last = float("-inf")
+        self._cpu = 0.0
 
-    def wait_s(self, now: float) -> float:
-        """Seconds until the next tick may run; 0 when it may run now."""
-        earned = self._earned(now)
-        wait = (1 - earned) * self.interval_s if earned < 1 - 1e-9 else 0.0
-        wait = max(wait, self._last + self.gap_s - now)
+    def wait_s(self, now: float, cpu: float) -> float:
+        """Seconds until the next tick may run; 0 when it may run now. `cpu` is what this thread has used so far."""
+        interval = min(self.longest_s, max(self.shortest_s, (cpu - self._cpu) / self.share))
+        wait = self._last + interval - now
         return wait if wait > _AT_ONCE_S else 0.0
 
-    def ran(self, now: float) -> None:
-        self._credit = max(self._earned(now) - 1, 0.0)
-        self._last = now
-
-    def _earned(self, now: float) -> float:
-        if self._last == float("-inf"):
-            return self._credit
-        return min(float(self.burst), self._credit + (now - self._last) / self.interval_s)
+    def ran(self, now: float, cpu: float) -> None:
+        """A tick begins."""
+        self._last, self._cpu = now, cpu

@@ -214,6 +214,8 @@ class Live:
                     live.tell({"stale": "rights"}, key="stale")
             except (sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
                 log.warning("live_review_failed", error=repr(error))
+            except Exception:
+                log.exception("live_review_failed")
 
     async def _poll(self) -> None:
         """While the backplane is away: asks the database every second, and the badge says so."""

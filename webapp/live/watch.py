@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Hashable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -24,64 +25,86 @@ class Key(NamedTuple):
         return cls(name, of)
 
 
+class _Shown(Generic[S]):
+    """One fragment and the sockets that show it. Sockets share it, so that a page of fifty rows costs little."""
+
+    __slots__ = ("key", "revs")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.revs: dict[S, str] = {}
+
+
 class Watch(Generic[S]):
     """Sockets by fragment and fragments by socket. A revision is text: what the page has, or what it was sent last."""
 
     def __init__(self) -> None:
-        self._revs: dict[str, dict[str, dict[S, str]]] = {}
-        self._keys: dict[S, set[Key]] = {}
+        self._by_name: dict[str, dict[str, _Shown[S]]] = {}
+        self._by_socket: dict[S, tuple[_Shown[S], ...]] = {}
 
     def replace(self, socket: S, pairs: Iterable[tuple[Key, str]]) -> None:
         """The page of this socket now shows exactly these."""
-        pairs = tuple(pairs)
-        for key in self._keys.get(socket, set()) - {key for key, _ in pairs}:
-            self._remove(socket, key)
-        self._keys[socket] = set()
+        before = self._by_socket.pop(socket, ())
         self.add(socket, pairs)
+        kept = set(map(id, self._by_socket[socket]))
+        for shown in before:
+            if id(shown) not in kept:
+                self._remove(socket, shown)
 
     def add(self, socket: S, pairs: Iterable[tuple[Key, str]]) -> None:
         """The page of this socket shows these too."""
-        keys = self._keys.setdefault(socket, set())
+        found = dict.fromkeys(self._by_socket.get(socket, ()))
         for key, rev in pairs:
-            keys.add(key)
-            self._revs.setdefault(key.name, {}).setdefault(key.id, {})[socket] = rev
+            shown = self._shown(key)
+            shown.revs[socket] = sys.intern(rev)
+            found[shown] = None
+        self._by_socket[socket] = tuple(found)
 
     def drop(self, socket: S) -> None:
-        for key in self._keys.pop(socket, set()):
-            self._remove(socket, key)
+        for shown in self._by_socket.pop(socket, ()):
+            self._remove(socket, shown)
 
     def sent(self, socket: S, key: Key, rev: str) -> None:
         """This revision is on its way to the socket; nothing older needs to be sent."""
-        revs = self._revs.get(key.name, {}).get(key.id)
-        if revs is not None and socket in revs:
-            revs[socket] = rev
+        shown = self._by_name.get(key.name, {}).get(key.id)
+        if shown is not None and socket in shown.revs:
+            shown.revs[socket] = sys.intern(rev)
 
     def keys(self, socket: S) -> Collection[Key]:
-        return tuple(self._keys.get(socket, ()))
+        return [shown.key for shown in self._by_socket.get(socket, ())]
 
     def ids(self, name: str) -> AbstractSet[str]:
         """Everything watched under this name, as it is now and will be: copy it to keep it."""
-        return self._revs.get(name, _NONE).keys()
+        return self._by_name.get(name, _NONE).keys()
 
     def has(self, key: Key) -> bool:
-        return key.id in self._revs.get(key.name, ())
+        return key.id in self._by_name.get(key.name, ())
 
     def watchers(self, key: Key) -> Iterator[tuple[S, str]]:
         """(socket, the revision it has), a copy: sockets may come and go meanwhile."""
-        return iter(tuple(self._revs.get(key.name, {}).get(key.id, {}).items()))
+        shown = self._by_name.get(key.name, {}).get(key.id)
+        return iter(tuple(shown.revs.items()) if shown is not None else ())
 
     def behind(self, key: Key, rev: str) -> bool:
         """Whether a socket shows less than this revision."""
         return any(is_news(rev, has) for _, has in self.watchers(key))
 
-    def _remove(self, socket: S, key: Key) -> None:
-        ids = self._revs.get(key.name, {})
-        sockets = ids.get(key.id, {})
-        sockets.pop(socket, None)
-        if not sockets:
-            ids.pop(key.id, None)
+    def _shown(self, key: Key) -> _Shown[S]:
+        ids = self._by_name.setdefault(key.name, {})
+        shown = ids.get(key.id)
+        if shown is None:
+            shown = ids[key.id] = _Shown(key)
+        return shown
+
+    def _remove(self, socket: S, shown: _Shown[S]) -> None:
+        shown.revs.pop(socket, None)
+        if shown.revs:
+            return
+        ids = self._by_name.get(shown.key.name, {})
+        if ids.get(shown.key.id) is shown:
+            del ids[shown.key.id]
         if not ids:
-            self._revs.pop(key.name, None)
+            self._by_name.pop(shown.key.name, None)
 
 
 _NONE: dict[str, Any] = {}

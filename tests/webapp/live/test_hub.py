@@ -251,12 +251,37 @@ async def test_a_stalled_reader_is_dropped_with_1013_and_delays_nobody(one):
             await page.shows(f'data-rev="{number + 2}"')
             lags.append(time.monotonic() - began)
             assert slow.waiting.size <= slow.waiting.cap_bytes + len(filler) * 2
-        assert slow.ended.result() == 1013
-        assert slow not in one.live.hub.sockets
+        assert slow.code == 1013
+        assert slow.waiting.size == 0
         assert sorted(lags)[len(lags) // 2] < 0.5
         stalled.transport.resume_reading()
         await read_to_the_end(stalled)
         assert stalled.close_code == 1013
+
+
+async def test_a_reader_that_never_reads_again_is_dropped_without_a_close_frame(one, monkeypatch):
+    monkeypatch.setattr("webapp.live.hub.CLOSE_WAIT_S", 0.3)
+    rows = one.live.quick.sources["job-row"]
+    real = rows.render
+    rows.render = lambda template, context: real(template, context) + "x" * 50_000
+    pairs = [(f"job-row:{await one.job()}", "0") for _ in range(40)]
+    async with one.open(await one.sign_in(), max_queue=1, max_size=None) as stalled, asyncio.timeout(40):
+        stalled.transport.pause_reading()
+        while not one.live.hub.sockets:
+            await asyncio.sleep(0.001)
+        [slow] = one.live.hub.sockets
+        full_since = time.monotonic()
+        while time.monotonic() - full_since < 0.5:  # what fits into the cap, until nothing leaves any more
+            await stalled.send(json.dumps({"watch": pairs[:15]}))
+            await asyncio.sleep(0.02)
+            full_since = full_since if slow.waiting else time.monotonic()
+        assert slow.code is None
+        await stalled.send(json.dumps({"watch": pairs}))
+        while one.live.watch.ids("job-row"):
+            await asyncio.sleep(0.01)
+        assert slow.code == 1013
+        assert not one.live.hub.sockets
+        stalled.transport.abort()
 
 
 async def read_to_the_end(connection) -> None:

@@ -74,7 +74,8 @@ def test(arguments):
         return pytest_ring("e2e" if browser else "tests", arguments)[0]
     started = time.time()
     failures = failed_checks()
-    rings = [pytest_ring("tests", ["tests"]), pytest_ring("e2e", ["e2e"])]
+    # Most of a test's time is a server's or a process's: two at a time, a file's tests together.
+    rings = [pytest_ring("tests", ["-n", "2", "--dist", "loadfile", "tests"]), pytest_ring("e2e", ["e2e"])]
     return close([code for code, _ in rings], [counts for _, counts in rings], failures, time.time() - started)
 
 

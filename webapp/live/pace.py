@@ -6,13 +6,13 @@ _AT_ONCE_S = 1e-4
 
 
 class Pace:
-    """Ticks take at most a third of the process's time: what changes thicker than that is collected.
+    """Ticks take at most half of the process's time: what changes thicker than that is collected.
 
     A job's queued, running and done thus reach an idle desk's pages one by one, and no page waits longer than
     `longest_s` for the next tick, however busy the process is.
     """
 
-    def __init__(self, shortest_s: float = 0.015, longest_s: float = 0.1, share: float = 1 / 3) -> None:
+    def __init__(self, shortest_s: float = 0.015, longest_s: float = 0.1, share: float = 1 / 2) -> None:
         self.shortest_s = shortest_s
         self.longest_s = longest_s
         self.share = share

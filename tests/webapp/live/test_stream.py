@@ -362,4 +362,5 @@ async def test_tickets_need_a_token(one):
         assert (await http.post("/api/v1/stream/ticket")).status_code == 401
         cookies = {"Cookie": f"session={await one.sign_in('admin')}"}
         assert (await http.post("/api/v1/stream/ticket", headers=cookies)).status_code == 401
-        assert (await http.get("/api/v1/stream/ticket")).status_code == 405
+        bearer = {"Authorization": f"Bearer {await one.token()}"}
+        assert (await http.get("/api/v1/stream/ticket", headers=bearer)).status_code == 405

@@ -116,3 +116,15 @@ async def test_after_an_outage_everyone_is_told_to_re_read(own_nats_server, pref
     await theirs.topics("again")
     await here.stop()
     await there.stop()
+
+
+async def test_one_process_that_was_cut_off_makes_the_others_re_read_what_it_did(nats_server, prefix):
+    here, there = await started(nats_server.url, prefix), await started(nats_server.url, prefix)
+    theirs = Heard(there)
+    here._client._transport._io_writer.transport.abort()
+    await until(lambda: not here.connected)
+    await here.broadcast("changes", {"lost": True})
+    await theirs.topics("resync")
+    assert there.connected
+    await here.stop()
+    await there.stop()

@@ -62,7 +62,7 @@ let soon = 0;
 
 function registerSoon() {
   clearTimeout(soon);
-  soon = setTimeout(() => { if (open() && keys(shown()) !== registered) register(); }, 20);
+  soon = setTimeout(() => { if (open() && keys(shown()) !== registered) register(); }, 5);
 }
 
 setInterval(() => {
@@ -157,6 +157,7 @@ function dropKnownLines(fragment, lines) {
 function dropKnownRows(fragment, rows) {
   for (const row of fragment.querySelectorAll("[data-live]")) {
     if (rows.querySelector(`[data-live="${CSS.escape(row.dataset.live)}"]`)) row.remove();
+    else inserted.push(performance.now());
   }
 }
 
@@ -174,19 +175,30 @@ document.addEventListener("htmx:after:swap", () => { follow(); mark(); retab(); 
 
 // New rows
 
-const offered = { key: "", count: 0 };
+const ROWS_A_SECOND = 5;
+let inserted = [];
+
+const budget = () => {
+  inserted = inserted.filter((at) => performance.now() - at < 1000);
+  return ROWS_A_SECOND - inserted.length;
+};
 
 function offer({ newer, count, more }) {
   const list = followed();
   if (!list || list.key !== newer) return;
-  Object.assign(offered, { key: newer, count });
-  if (count && !more && list.first && mayInsert()) send({ rows: { key: newer, after: list.first, limit: 5 } });
-  hint(list, count > 5 || !mayInsert() || !list.first ? count : 0, more);
+  const few = list.first && !more && count && mayInsert() ? Math.min(budget(), count) : 0;
+  if (few > 0) send({ rows: { key: newer, after: list.first, limit: few } });
+  hint(list, count - few, more);
 }
 
+let hinted = 0;
+
+/** "12 new, show", changed at most once a second. */
 function hint(list, count, more) {
   const element = document.getElementById("job-newer");
   if (!element || (element.hidden && !count)) return;
+  if (count && !element.hidden && performance.now() - hinted < 1000) return;
+  hinted = performance.now();
   element.hidden = !count;
   if (!count) { element.replaceChildren(); return; }
   const link = element.querySelector("a") ?? element.appendChild(document.createElement("a"));

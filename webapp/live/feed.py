@@ -55,6 +55,8 @@ class Feed:
         """These were written and committed. What nobody looks at costs nothing."""
         for source in self._by_kind.get(kind, ()):
             if ids := source.touched(keys, self.watch):
+                if source.settle_s and not self._stale[source.name]:
+                    self._wait(source.name, source.settle_s)
                 self._stale[source.name].update(ids)
                 self._wake.set()
 
@@ -100,6 +102,10 @@ class Feed:
                     self._stale[name].update(left)
                     self._wake.set()
                 await asyncio.sleep(0)  # lets the writers send while the next kind is read and rendered
+
+    def _wait(self, name: str, seconds: float) -> None:
+        """Not before that: what is due later anyway stays due then."""
+        self._not_before[name] = max(self._not_before.get(name, 0.0), time.monotonic() + seconds)
 
     async def _recover(self) -> None:
         """What the failed tick had taken is asked for again."""

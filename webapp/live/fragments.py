@@ -30,6 +30,7 @@ from worker.engine import Engine
 from worker.joblogs.models import JobLog
 
 EVERY_SECOND: Final = 1.0
+SETTLED_S: Final = 0.25
 EVERYTHING: Final = ("job", "queue", "worker", "catalogue")
 
 More = Callable[[AsyncConnection, JobView], Awaitable[Context | None]]
@@ -147,7 +148,7 @@ def _others(engine: Engine) -> list[Fragment]:
 
 
 def _slow(name: str, template: str, load: Load, *kinds: str) -> Fragment:
-    return Fragment(name, template, load, kinds=kinds, whole=True, every_s=EVERY_SECOND)
+    return Fragment(name, template, load, kinds=kinds, whole=True, every_s=EVERY_SECOND, settle_s=SETTLED_S)
 
 
 async def _feed(connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]:

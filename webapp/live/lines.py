@@ -29,6 +29,7 @@ class LogLines:
     name: str = "job-lines"
     kinds: Collection[str] = ("job-logs",)
     every_s: float = 0.0
+    settle_s: float = 0.0
     revs: Revs | None = None
 
     def touched(self, keys: set[str], watch: Watch[LiveSocket]) -> Iterable[str]:

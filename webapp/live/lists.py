@@ -25,6 +25,10 @@ from worker.joblogs.models import JobLog
 
 CAP = 100
 """The hint says "100+" beyond this."""
+QUICKEST_S = 0.2
+SLOWEST_S = 1.0
+SEARCHES_A_SECOND = 20
+"""Queries for new rows that one process makes at most while jobs come in; beyond, each search waits a second."""
 NOTHING = UUID(int=0)
 
 
@@ -34,13 +38,15 @@ class NewJobs:
 
     name: str = "job-list"
     kinds: Collection[str] = ("job",)
-    every_s: float = 1.0
+    every_s: float = QUICKEST_S
+    settle_s: float = 0.0
     revs: Revs | None = None
 
     def touched(self, keys: set[str], watch: Watch[LiveSocket]) -> Iterable[str]:
         return watch.ids(self.name)
 
     async def send(self, connection: AsyncConnection, watch: Watch[LiveSocket], ids: Ids) -> Ids:
+        self.every_s = min(max(len(ids) / SEARCHES_A_SECOND, QUICKEST_S), SLOWEST_S)
         for typed in ids:
             await self._send(connection, watch, Key(self.name, typed))
         return ()
@@ -74,8 +80,16 @@ async def newer(
     return (await connection.scalars(statement)).all()
 
 
-async def rows(connection: AsyncConnection, wanted: RowsWanted, role: str, render: Render) -> Piece | None:
-    """The rows right above the first one on the page, ready to be put there; None when there are none."""
+@dataclass(frozen=True)
+class Rows:
+    """Rows ready to be put above the first one of a page, and what the page shows with them."""
+
+    piece: Piece
+    pairs: list[tuple[Key, str]]
+
+
+async def rows(connection: AsyncConnection, wanted: RowsWanted, role: str, render: Render) -> Rows | None:
+    """The rows right above the first one on the page; None when there are none."""
     key, after = Key.parse(wanted.key), _uuid(wanted.after)
     if key.name != "job-list" or after is None:
         return None
@@ -86,7 +100,8 @@ async def rows(connection: AsyncConnection, wanted: RowsWanted, role: str, rende
         return None
     text = "".join(render("job_logs/_row.html", {"job": job, **rights(role)}) for job in shown)
     answer = {"rows": str(key), "content": text, "target": "#job-rows", "swap": "afterbegin"}
-    return Piece.of_json(msgspec.json.encode(answer))
+    pairs = [(Key("job-row", str(job.job_id)), str(job.rev)) for job in shown]
+    return Rows(Piece.of_json(msgspec.json.encode(answer)), pairs)
 
 
 def _uuid(text: str) -> UUID | None:

@@ -21,7 +21,7 @@ class RowsWanted(msgspec.Struct, forbid_unknown_fields=True):
 
     key: Text
     after: Rev
-    limit: Annotated[int, msgspec.Meta(ge=1, le=20)] = 5
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10)] = 5
 
 
 class PageMessage(msgspec.Struct, forbid_unknown_fields=True):

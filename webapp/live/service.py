@@ -156,12 +156,14 @@ class Live:
     async def _fetch(self, live: LiveSocket, wanted: RowsWanted) -> None:
         try:
             async with self.database.read() as connection:
-                piece = await rows(connection, wanted, live.user.role, self.render)
+                found = await rows(connection, wanted, live.user.role, self.render)
         except (sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
             log.warning("live_rows_failed", error=repr(error))
             return
-        if piece is not None:
-            live.put("rows", piece)
+        if found is not None:
+            live.put("rows", found.piece)
+            self.watch.add(live, found.pairs)
+            self.quick.ask([key for key, _ in found.pairs])
 
     # The backplane
 

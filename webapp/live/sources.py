@@ -40,6 +40,8 @@ class Source(Protocol):
     @property
     def every_s(self) -> float: ...
     @property
+    def settle_s(self) -> float: ...
+    @property
     def revs(self) -> Revs | None: ...
 
     def touched(self, keys: set[str], watch: Watch[LiveSocket]) -> Iterable[str]:
@@ -62,6 +64,8 @@ class Fragment:
     """Whether any such change does (a counter), or only the one of its own id (a row)."""
     every_s: float = 0.0
     """Read at most this often."""
+    settle_s: float = 0.0
+    """Read this long after a change: rows that people wait for go before numbers."""
     revs: Revs | None = None
     role: str = "viewer"
 
@@ -84,6 +88,10 @@ class FragmentSource:
     @property
     def every_s(self) -> float:
         return self.fragment.every_s
+
+    @property
+    def settle_s(self) -> float:
+        return self.fragment.settle_s
 
     @property
     def revs(self) -> Revs | None:

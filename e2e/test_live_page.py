@@ -182,16 +182,34 @@ def test_the_counters_in_the_navigation_follow(stage: Stage, page: Page) -> None
     stage.desk.until(job_id)
 
 
-def test_a_job_that_fails_gets_its_error_tab_and_keeps_what_is_read(stage: Stage, page: Page) -> None:
+def later(stage: Stage, job: str, args: dict[str, object]) -> str:
+    """A job that has not begun."""
+    return stage.desk.run(job, args, run_at="2100-01-01T00:00:00Z")
+
+
+def begin(stage: Stage, job_id: str) -> None:
+    assert stage.desk.call("PATCH", f"/api/v1/jobs/{job_id}", {"run_at": "2020-01-01T00:00:00Z"})[0] == 200
+
+
+def test_the_error_of_a_job_appears_where_its_place_was_empty(stage: Stage, page: Page) -> None:
     stage.sign_in(page, web=1)
-    job_id = stage.desk.run("needs_file", {"path": "/nowhere"}, run_at="2100-01-01T00:00:00Z")
-    page.goto(stage.url(f"/job-logs/{job_id}?tab=args", 1))
+    job_id = later(stage, "needs_file", {"path": "/nowhere"})
+    page.goto(stage.url(f"/job-logs/{job_id}?tab=error", 1))
     connected(page)
     mark(page)
-    tabs = page.locator("#tabs")
-    expect(tabs.get_by_role("link", name="Error")).to_have_count(0)
-    assert stage.desk.call("PATCH", f"/api/v1/jobs/{job_id}", {"run_at": "2020-01-01T00:00:00Z"})[0] == 200
+    expect(page.locator(f"#job-error-{job_id}")).to_contain_text("No error")
+    begin(stage, job_id)
     shows(header(page, job_id), "failed")
-    expect(tabs.get_by_role("link", name="Error")).to_be_visible(timeout=SLOW_MS)
-    expect(page.locator(f"#job-args-{job_id}, [id^=job-args]").first).to_be_visible()
+    expect(page.locator(f"#job-error-{job_id}")).to_contain_text("/nowhere")
+    not_reloaded(page)
+
+
+def test_the_lines_of_a_job_that_had_not_begun_arrive(stage: Stage, page: Page) -> None:
+    stage.sign_in(page, web=1)
+    job_id = later(stage, "chatty", {"lines": 300})
+    page.goto(stage.url(f"/job-logs/{job_id}?tab=logs", 1))
+    connected(page)
+    mark(page)
+    begin(stage, job_id)
+    expect(page.get_by_text("line 300 of 300")).to_be_attached(timeout=SLOW_MS)
     not_reloaded(page)

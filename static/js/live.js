@@ -171,7 +171,7 @@ function keepNewer(fragment) {
   }
 }
 
-document.addEventListener("htmx:after:swap", () => { follow(); mark(); retab(); registerSoon(); });
+document.addEventListener("htmx:after:swap", () => { follow(); mark(); relist(); registerSoon(); });
 
 // New rows
 
@@ -236,19 +236,15 @@ function mark() {
   }
 }
 
-// A job that runs, fails or ends has other tabs: they are fetched, what is being read stays.
+// A job that ended without a line has no list to append to: if it runs again, that part is fetched.
 
-const statusOf = () => document.querySelector('[data-live^="job-header:"]')?.className;
-let status = statusOf();
-
-function retab() {
-  const now = statusOf();
-  const tab = document.querySelector("#tabs a[aria-current]");
-  if (now === status || !tab) { status = now; return; }
-  status = now;
-  const waits = document.querySelector('[id^="job-logs-"]') && !document.querySelector("[data-live-append]");
-  const part = waits ? ".job-body > div" : "#tabs";
-  htmx.ajax("GET", tab.href, { target: part, select: part, swap: "outerMorph" });
+function relist() {
+  const pane = document.querySelector('[id^="job-logs-"]');
+  const running = document.querySelector('[data-live^="job-header:"].is-running');
+  if (!pane || !running || pane.querySelector("ol") || pane.querySelector("input[name=lines]")?.value) return;
+  if ("uiAsked" in pane.dataset) return;
+  pane.dataset.uiAsked = "";
+  htmx.ajax("GET", location.pathname + location.search, { target: `#${pane.id}`, select: `#${pane.id}`, swap: "outerMorph" });
 }
 
 // What did not fit into a frame, and what rights have changed, comes over HTTP.

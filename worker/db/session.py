@@ -223,6 +223,10 @@ def _prepare_sqlite(engine: AsyncEngine, lock_timeout_s: float) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
+    @event.listens_for(engine.sync_engine, "connect")
+    def _close_ends(dbapi: Any, _record: Any) -> None:
+        _stop_once(dbapi.driver_connection)
+
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         if not connection.get_execution_options().get("no_begin"):
@@ -232,3 +236,18 @@ def _prepare_sqlite(engine: AsyncEngine, lock_timeout_s: float) -> None:
     def _reset(dbapi: Any, _record: Any, _state: Any) -> None:
         if dbapi.driver_connection is not None and dbapi.driver_connection.in_transaction:
             dbapi.rollback()  # a failed COMMIT leaves SQLite's transaction open
+
+
+def _stop_once(connection: Any) -> None:
+    """Makes closing a connection that is being given up end: aiosqlite waits for a second stop for ever.
+
+    Its thread ends at the first stop, and a task that is cancelled in a statement makes SQLAlchemy stop the connection
+    while the pool may be closing it.
+    """
+    stop = connection.stop
+
+    def once() -> Any:
+        connection.stop = lambda: None
+        return stop()
+
+    connection.stop = once

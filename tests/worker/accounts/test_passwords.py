@@ -107,6 +107,8 @@ async def test_computes_two_at_once_and_sends_the_surplus_away() -> None:  # cas
     tasks = [asyncio.create_task(passwords._in_thread(slow)) for _ in range(50)]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     assert passwords.busy()
+    while most < passwords.AT_ONCE:  # both threads are under way; the test's own time limit bounds this
+        await asyncio.sleep(0.01)
     release.set()
     ends = await asyncio.gather(*tasks, return_exceptions=True)
     assert most == passwords.AT_ONCE == 2

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from webapp.live.hub import LiveSocket
 from webapp.live.pace import Pace
 from webapp.live.sources import Revs, Source
-from webapp.live.watch import Key, Watch
+from webapp.live.watch import Key, Watch, is_news
 from worker.db.session import Database
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,7 @@ class Feed:
             for kind in source.kinds:
                 self._by_kind[kind].append(source)
         self._stale: dict[str, set[str]] = defaultdict(set)
-        self._asked: set[Key] = set()
+        self._asked: dict[Key, set[str]] = {}
         self._not_before: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._pace = Pace()
@@ -60,14 +60,18 @@ class Feed:
                 self._stale[source.name].update(ids)
                 self._wake.set()
 
-    def ask(self, keys: Iterable[Key]) -> None:
-        """A page says what it shows; it is answered where that is not current."""
-        self._asked.update(key for key in keys if key.name in self.sources)
+    def ask(self, pairs: Iterable[tuple[Key, str]]) -> None:
+        """A page says what it shows, and at which revision; it is answered where that is not current."""
+        for key, rev in pairs:
+            if key.name in self.sources:
+                self._asked.setdefault(key, set()).add(rev)
         self._wake.set()
 
     def ask_all(self) -> None:
         """Messages may have been missed: asks for everything that is shown."""
-        self.ask([Key(name, of) for name in self.sources for of in self.watch.ids(name)])
+        for name in self.sources:
+            for key in [Key(name, of) for of in self.watch.ids(name)]:
+                self.ask((key, rev) for _, rev in self.watch.watchers(key))
 
     def wake(self) -> None:
         self._wake.set()
@@ -88,7 +92,7 @@ class Feed:
         """One round over everything that is due."""
         self._wake.clear()
         self._pace.ran(time.monotonic(), time.thread_time())
-        asked, self._asked = self._asked, set()
+        asked, self._asked = self._asked, {}
         others = [other for other in self.at_tick if other.due]
         if not (asked or others or any(self._stale.values())):
             return
@@ -138,7 +142,7 @@ class Feed:
         self._not_before[name] = now + every_s
         return True
 
-    async def _behind(self, connection: AsyncConnection, asked: set[Key]) -> dict[str, set[str]]:
+    async def _behind(self, connection: AsyncConnection, asked: dict[Key, set[str]]) -> dict[str, set[str]]:
         """Which of the asked keys some page shows an old revision of. Those without a cheap answer are read whole."""
         behind: dict[str, set[str]] = defaultdict(set)
         cheap: dict[Revs, set[Key]] = defaultdict(set)
@@ -153,6 +157,6 @@ class Feed:
         for revs, keys in cheap.items():
             found = await revs(connection, {key.id for key in keys})
             for key in keys:
-                if key.id in found and self.watch.behind(key, found[key.id]):
+                if key.id in found and any(is_news(found[key.id], rev) for rev in asked[key]):
                     behind[key.name].add(key.id)
         return behind

@@ -144,9 +144,9 @@ class Live:
             self.watch.drop(live)
             live.end(ABUSE)
             return
-        keys = [key for key, _ in keys_of([*(message.watch or ()), *(message.also or ())])]
+        pairs = keys_of([*(message.watch or ()), *(message.also or ())])
         for feed in (self.quick, self.slow):
-            feed.ask(keys)
+            feed.ask(pairs)
 
     def _too_much(self, live: LiveSocket) -> bool:
         """A page of ours shows a list or two; each costs a query a second."""
@@ -163,7 +163,7 @@ class Live:
         if found is not None:
             live.put("rows", found.piece)
             self.watch.add(live, found.pairs)
-            self.quick.ask([key for key, _ in found.pairs])
+            self.quick.ask(found.pairs)
 
     # The backplane
 

@@ -67,7 +67,6 @@ class Fragment:
     settle_s: float = 0.0
     """Read this long after a change: rows that people wait for go before numbers."""
     revs: Revs | None = None
-    role: str = "viewer"
 
 
 @dataclass
@@ -110,15 +109,18 @@ class FragmentSource:
         return ()
 
     def _give(self, watch: Watch[LiveSocket], key: Key, context: Context) -> None:
-        rev = str(context["rev"])
+        rev, name = str(context["rev"]), str(key)
         pieces: dict[str, Piece] = {}
+        news: dict[str, bool] = {}
         for live, has in watch.watchers(key):
-            role = live.user.role
-            if not is_news(rev, has) or not may_see(role, self.fragment.role):
+            if has not in news:
+                news[has] = is_news(rev, has)
+            if not news[has]:
                 continue
+            role = live.user.role
             if role not in pieces:
                 pieces[role] = self._piece(key, context, role)
-            live.put(str(key), pieces[role])
+            live.put(name, pieces[role])
             watch.sent(live, key, rev)
 
     def _piece(self, key: Key, context: Context, role: str) -> Piece:

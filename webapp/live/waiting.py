@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 FRAME_BYTES = 64 * 1024
@@ -51,17 +51,17 @@ class Waiting:
 
     def frame(self) -> str:
         """The next frame: as many HTML pieces as fit, or one JSON message."""
-        return "".join(piece.text for piece in self._next())
-
-    def _next(self) -> Iterator[Piece]:
-        taken = 0
+        _, first = self._pieces.popitem(last=False)
+        self.size -= first.size
+        if not first.html or not self._pieces:
+            return first.text
+        texts, taken = [first.text], first.size
         while self._pieces:
             key, piece = next(iter(self._pieces.items()))
-            if taken and (not piece.html or taken + piece.size > FRAME_BYTES):
-                return
+            if not piece.html or taken + piece.size > FRAME_BYTES:
+                break
             del self._pieces[key]
             self.size -= piece.size
             taken += piece.size
-            yield piece
-            if not piece.html:
-                return
+            texts.append(piece.text)
+        return "".join(texts)

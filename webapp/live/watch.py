@@ -85,10 +85,6 @@ class Watch(Generic[S]):
         shown = self._by_name.get(key.name, {}).get(key.id)
         return iter(tuple(shown.revs.items()) if shown is not None else ())
 
-    def behind(self, key: Key, rev: str) -> bool:
-        """Whether a socket shows less than this revision."""
-        return any(is_news(rev, has) for _, has in self.watchers(key))
-
     def _shown(self, key: Key) -> _Shown[S]:
         ids = self._by_name.setdefault(key.name, {})
         shown = ids.get(key.id)

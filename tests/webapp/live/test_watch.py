@@ -42,9 +42,8 @@ def test_a_socket_that_left_is_nowhere():
 def test_what_was_sent_is_what_the_page_has():
     watch: Watch[str] = Watch()
     watch.replace("ada", [(A, "1")])
-    assert watch.behind(A, "2")
     watch.sent("ada", A, "2")
-    assert not watch.behind(A, "2")
+    assert list(watch.watchers(A)) == [("ada", "2")]
 
 
 def test_what_is_sent_to_a_page_that_moved_on_leaves_no_trace():

@@ -29,6 +29,7 @@ USAGE = """usage: ./m dev [--port N] [--jobs MODULES] [--memory] [--reload]   th
        ./m test [pytest arguments]    check, tests and e2e; with arguments only those tests
        ./m check                      ruff, mypy, import contracts
        ./m e2e [pytest arguments]     the browser ring alone
+       ./m chaos [--seed N] [pytest arguments]   the storms in their full size: processes and servers are killed under load
        ./m COMMAND ...                anything else goes to the installed m: ./m --help
 """
 
@@ -40,7 +41,7 @@ def main(arguments):
     if verb in ("", "-h"):
         sys.stdout.write(USAGE)
         return 0 if verb else 2
-    verbs = {"test": test, "check": check, "e2e": e2e}
+    verbs = {"test": test, "check": check, "e2e": e2e, "chaos": chaos}
     ensure_environment(DEV if verb in verbs else RUNTIME)
     if verb in verbs:
         os.chdir(ROOT)
@@ -66,6 +67,14 @@ def check(arguments):
 
 def e2e(arguments):
     return pytest_ring("e2e", arguments or ["e2e"])[0]
+
+
+def chaos(arguments):
+    """Prints its seed and a table of results; the same seed asks for the same jobs and strikes again."""
+    if arguments[:1] == ["--seed"] and len(arguments) > 1:
+        os.environ["CHAOS_SEED"], arguments = arguments[1], arguments[2:]
+    os.environ["CHAOS_SIZE"] = "full"
+    return pytest_ring("chaos", arguments or ["tests/chaos"])[0]
 
 
 def test(arguments):

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import event
 from sqlalchemy.engine.url import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -28,6 +29,17 @@ from worker.db.base import new_id, utc_now
 from worker.events.models import OutboxRow
 
 log = structlog.get_logger(__name__)
+
+
+PASSING = ("08", "40", "53", "55P03", "57")
+"""Beginnings of SQLSTATEs that pass: lost connections, deadlocks, too few resources, locks, a server on its way down or up."""
+
+
+def will_pass(error: DBAPIError) -> bool:
+    """Whether the database and not the statement is to blame, so that the same statement may succeed a little later."""
+    if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+        return True
+    return str(getattr(error.orig, "sqlstate", None) or "").startswith(PASSING)
 
 
 @dataclass(slots=True)
@@ -188,7 +200,12 @@ def _forget(session: SyncSession) -> None:
 def _make_engine(url: str, pool_size: int, lock_timeout_s: float) -> AsyncEngine:
     if not url.startswith("sqlite"):
         return create_async_engine(
-            url, pool_size=pool_size, max_overflow=5, pool_pre_ping=True, pool_timeout=10
+            url,
+            pool_size=pool_size,
+            max_overflow=5,
+            pool_pre_ping=True,
+            pool_timeout=10,
+            connect_args={"async_creator_fn": _connect},
         )
     database = make_url(url).database or ""
     if database and database != ":memory:":
@@ -196,6 +213,18 @@ def _make_engine(url: str, pool_size: int, lock_timeout_s: float) -> AsyncEngine
     engine = create_async_engine(url, pool_size=pool_size)
     _prepare_sqlite(engine, lock_timeout_s)
     return engine
+
+
+async def _connect(*args: Any, **options: Any) -> Any:
+    """asyncpg's own errors at connect are neither SQLAlchemy's nor the system's, so nobody would wait for them to pass."""
+    import asyncpg
+
+    try:
+        return await asyncpg.connect(*args, **options)
+    except asyncpg.PostgresError as error:
+        if (error.sqlstate or "").startswith(PASSING):
+            raise ConnectionError(f"PostgreSQL does not accept connections just now: {error}") from error
+        raise
 
 
 def _make_private_file(path: Path) -> None:

@@ -9,10 +9,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from worker.batch import MicroBatch
-from worker.db.session import Database
+from worker.db.session import Database, will_pass
 from worker.joblogs.claims import Claimed, Scope, claim_ids, claim_oldest, held_rows
 from worker.joblogs.finishes import Outcome, write_outcomes
 from worker.joblogs.notes import Notes
@@ -87,13 +87,12 @@ class Recorder:
         while True:
             try:
                 return await write_outcomes(self.database, self.worker_id, outcomes)
-            except (OperationalError, InterfaceError, OSError) as error:
+            except (DBAPIError, OSError) as error:
+                if isinstance(error, DBAPIError) and not will_pass(error):
+                    return await self._bisect(outcomes, error)
                 if time.monotonic() > end:
                     raise
                 log.warning("finish_delayed", jobs=len(outcomes), error=str(error).splitlines()[0][:200])
-            except DBAPIError as error:
-                if not _deadlock(error):
-                    return await self._bisect(outcomes, error)
             await asyncio.sleep(delay)
             delay = min(1.0, delay * 2)
 
@@ -121,7 +120,3 @@ class Recorder:
                 .values(stale_finishes=Worker.stale_finishes + 1)
                 .execution_options(synchronize_session=False)
             )
-
-
-def _deadlock(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlstate", None) in ("40P01", "40001")

@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from worker.db.session import Database
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from tests.servers.postgres import PostgresServer
+from worker.db.session import Database, will_pass
 
 
 async def test_a_connection_that_was_stopped_can_still_be_closed(sqlite_url: str) -> None:
@@ -18,3 +23,42 @@ async def test_a_connection_that_was_stopped_can_still_be_closed(sqlite_url: str
         with contextlib.suppress(ValueError):  # aiosqlite's word for: it is closed
             await asyncio.wait_for(driver.close(), 10)
     await asyncio.wait_for(database.close(), 10)
+
+
+async def test_a_server_that_takes_no_more_connections_is_trouble_that_passes(
+    postgres_server: PostgresServer, postgresql_url: str
+) -> None:
+    postgres_server.sql("CREATE ROLE narrow LOGIN CONNECTION LIMIT 1")
+    url = postgresql_url.replace("desk@", "narrow@")
+    first, second = Database(url), Database(url)
+    try:
+        async with first.read():
+            with pytest.raises(ConnectionError, match="too many connections"):
+                async with second.read():
+                    pass
+        await first.close()
+        async with second.read() as connection:
+            assert await connection.scalar(sa.text("SELECT 1")) == 1
+    finally:
+        await first.close()
+        await second.close()
+        postgres_server.sql("DROP ROLE narrow")
+
+
+async def test_a_connection_that_the_server_cut_is_not_the_statements_fault(
+    postgres_server: PostgresServer, postgresql_url: str
+) -> None:
+    database = Database(postgresql_url)
+    try:
+        async with database.read() as connection:
+            pid = await connection.scalar(sa.text("SELECT pg_backend_pid()"))
+            postgres_server.sql(f"SELECT pg_terminate_backend({pid})")
+            with pytest.raises(DBAPIError) as caught:
+                await connection.execute(sa.text("SELECT 1"))
+            assert will_pass(caught.value)
+        async with database.read() as connection:
+            with pytest.raises(DBAPIError) as caught:
+                await connection.execute(sa.text("SELECT 1/0"))
+            assert not will_pass(caught.value)
+    finally:
+        await database.close()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from tests.worker.joblogs.conftest import ADA, Bench
-from worker.joblogs import actions
+from worker.joblogs import actions, finishes
 from worker.joblogs.counters import by_status, fold, recount
 from worker.joblogs.recorder import Outcome
 from worker.joblogs.sweeper import rescue_worker
@@ -197,3 +197,22 @@ async def test_progress_and_lines_are_written_before_the_end(bench: Bench) -> No
     async with bench.database.session() as session:
         [line] = await session.scalars(sa.select(JobLogLine).where(JobLogLine.job_id == claimed.id))
         assert line.message == "NUL \ufffd and half \ufffd a pair"
+
+
+async def test_an_outcome_waits_for_a_database_that_was_cut_off_and_is_not_blamed_for_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a crash of PostgreSQL in the middle of the statement says it: an error of the driver's own, the connection gone."""
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    write, cut = finishes.write_outcomes, 0
+
+    async def cut_twice(*arguments: object) -> list[bool]:
+        nonlocal cut
+        if (cut := cut + 1) < 3:
+            raise DBAPIError("UPDATE", {}, Exception("closed in the middle"), connection_invalidated=True)
+        return await write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("worker.joblogs.recorder.write_outcomes", cut_twice)
+    assert await recorder.finish(Outcome(claimed, "success", result="1"))
+    assert ((await bench.row(claimed.id)).status, cut) == ("success", 3)

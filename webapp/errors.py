@@ -38,6 +38,7 @@ STATUSES: Final[dict[type[desk.DeskError], int]] = {
     desk.StaleEpoch: 409,
     desk.AlreadySetUp: 409,
     desk.QueueFull: 429,
+    desk.BusAway: 503,
     desk.Throttled: 429,
     desk.BadCredentials: 401,
     desk.SetupClosed: 410,

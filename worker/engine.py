@@ -13,6 +13,9 @@ import structlog
 from worker.batch import MicroBatch
 from worker.db.session import Database, Pending
 from worker.errors import NotBound
+from worker.events.memory import InMemoryEventBus
+from worker.events.nats import NatsEventBusAdapter
+from worker.events.port import EventBusProtocol
 from worker.joblogs.enqueue import Reception, Request, accept
 from worker.joblogs.models import JobLog
 from worker.jobs.catalogue import Catalogue
@@ -51,6 +54,7 @@ class Engine:
         self.broker = broker
         self.doorbells = doorbells
         self.socket = socket
+        self.bus = _event_bus(settings)
         self.catalogue = Catalogue(
             database, self.registry, max_retries=settings.job_max_retries, timeout_s=settings.job_timeout_s
         )
@@ -95,6 +99,7 @@ class Engine:
         """Ends what is under way and closes every connection."""
         await self._requests.drain()
         await self.database.settle()
+        await self.bus.stop()
         await asyncio.gather(self.doorbells.stop(), self.socket.stop())
         await self.database.close()
         if Engine.running is self:
@@ -146,3 +151,14 @@ def enqueue_sync(job_name: str, args: dict[str, Any] | None = None, **options: A
             return await fresh.enqueue(job_name, args, **options)
 
     return asyncio.run(once())
+
+
+def _event_bus(settings: Settings) -> EventBusProtocol:
+    """It connects when something is published or subscribed to: most processes never do."""
+    if settings.nats_url:
+        return NatsEventBusAdapter(settings.nats_url, settings.prefix)
+    if settings.redis_url:
+        from worker.events.redis import RedisEventBusAdapter
+
+        return RedisEventBusAdapter(settings.redis_url, settings.prefix)
+    return InMemoryEventBus()

@@ -135,6 +135,12 @@ class BrokerRequired(DeskError):
     """A separate worker needs a broker: set NATS_URL (or REDIS_URL). Without one, `m web` runs jobs itself."""
 
 
+class BusAway(DeskError):
+    """The event bus did not confirm: {detail}. The outbox keeps what was recorded; it is published later."""
+
+    retriable = True
+
+
 class NotBound(DeskError):
     """No engine runs in this process: start one with Engine.create, or use `m worker`, `m web` or worker.testing."""
 

@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import Session as SyncSession
+from sqlalchemy.orm import SessionTransaction
 
 from worker.db.base import new_id, utc_now
 from worker.events.models import OutboxRow
@@ -51,6 +52,8 @@ class Pending:
     rings: list[Doorbell] = field(default_factory=list)
     signals: list[tuple[UUID, dict[str, Any]]] = field(default_factory=list)
     outbox_ids: list[UUID] = field(default_factory=list)
+    marks: dict[SessionTransaction, int] = field(default_factory=dict)
+    """How many events there were when a savepoint began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +138,21 @@ class Database:
 
 def emit(session: AsyncSession, event_type: str, data: dict[str, Any], user_id: str | None = None) -> None:
     """Records an event: it becomes part of the transaction's one outbox row."""
-    _pending(session).events.append(
+    record(
+        session.sync_session,
         {
             "event_id": str(new_id()),
             "event_type": event_type,
             "timestamp": utc_now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "user_id": user_id,
             "data": data,
-        }
+        },
     )
+
+
+def record(session: SyncSession, event: dict[str, Any]) -> None:
+    """`emit` for an event that is made already, as `BaseEvent.as_json()` gives it."""
+    _pending_of(session).events.append(event)
 
 
 def changed(session: AsyncSession, kind: str, key: object, rev: int) -> None:
@@ -162,14 +171,22 @@ def signal(session: AsyncSession, worker_id: UUID, message: dict[str, Any]) -> N
 
 
 def _pending(session: AsyncSession) -> Pending:
-    pending = session.sync_session.info.get("pending")
+    return _pending_of(session.sync_session)
+
+
+def _pending_of(session: SyncSession) -> Pending:
+    pending: Pending | None = session.info.get("pending")
     if pending is None:
-        pending = session.sync_session.info["pending"] = Pending()
+        pending = session.info["pending"] = Pending()
     return pending
 
 
 @event.listens_for(SyncSession, "before_commit")
 def _write_outbox(session: SyncSession) -> None:
+    """What the last flush says belongs to it too. A savepoint's events wait for the end of the transaction."""
+    if session.in_nested_transaction():
+        return
+    session.flush()
     pending: Pending | None = session.info.get("pending")
     if pending is None or not pending.events:
         return
@@ -183,6 +200,8 @@ def _write_outbox(session: SyncSession) -> None:
 
 @event.listens_for(SyncSession, "after_commit")
 def _announce(session: SyncSession) -> None:
+    if session.in_nested_transaction():  # a savepoint: nobody else can see it yet
+        return
     pending: Pending | None = session.info.pop("pending", None)
     database: Database | None = session.info.get("database")
     if pending is not None and database is not None:
@@ -191,7 +210,24 @@ def _announce(session: SyncSession) -> None:
 
 @event.listens_for(SyncSession, "after_rollback")
 def _forget(session: SyncSession) -> None:
+    if session.in_nested_transaction():  # only back to a savepoint
+        return
     session.info.pop("pending", None)
+
+
+@event.listens_for(SyncSession, "after_transaction_create")
+def _mark(session: SyncSession, transaction: SessionTransaction) -> None:
+    if transaction.nested:
+        pending = _pending_of(session)
+        pending.marks[transaction] = len(pending.events)
+
+
+@event.listens_for(SyncSession, "after_soft_rollback")
+def _forget_back_to_the_mark(session: SyncSession, transaction: SessionTransaction) -> None:
+    """What was undone to a savepoint did not happen. Its rings and changes are only hints."""
+    pending: Pending | None = session.info.get("pending")
+    if pending is not None and transaction in pending.marks:
+        del pending.events[pending.marks.pop(transaction) :]
 
 
 # Engines

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from worker.accounts.models import User
+    from worker.events.job_bus import JobBus
     from worker.joblogs.claims import Claimed
     from worker.jobs.effects import Once
 
@@ -113,9 +114,11 @@ class JobContext:
         return self._hold.engine
 
     @property
-    def bus(self) -> Any:
-        """The event bus, or None where the engine has none."""
-        return getattr(self.engine, "bus", None)
+    def bus(self) -> JobBus:
+        """The event bus: `await ctx.bus.publish("invoice.paid", {"number": 7})`, `await ctx.bus.subscribe(...)`."""
+        from worker.events.job_bus import JobBus
+
+        return JobBus(self)
 
     # How it is going
 
@@ -144,7 +147,7 @@ class JobContext:
         Raises:
             StaleEpoch: the job is no longer this execution's.
         """
-        return self._answer(self._checkpoint(data))
+        return self.answer(self._checkpoint(data))
 
     def once(self, key: str, on_doubt: Literal["raise", "run"] | None = None) -> Once:
         """Guards a block that must not be done twice, although the job may be run twice.
@@ -174,8 +177,8 @@ class JobContext:
 
         async with self.engine.database.session() as session:
             yield fenced(session, self._job, self._hold.worker_id)
-            if session.in_transaction():
-                await session.commit()
+            if session.in_transaction() or session.sync_session.info.get("pending"):
+                await session.commit()  # an event alone is a transaction too
 
     @overload
     def repository(self, model: Any) -> AbstractAsyncContextManager[SQLAlchemyAsyncRepository[Any]]: ...
@@ -187,7 +190,7 @@ class JobContext:
 
     def user(self) -> Answer[User | None]:
         """The person who asked for the job, or None."""
-        return self._answer(self._user())
+        return self.answer(self._user())
 
     def enqueue(
         self, job_name: str, args: dict[str, Any] | None = None, *, key: str | None = None, **options: Any
@@ -198,7 +201,7 @@ class JobContext:
             UnknownJob, Invalid, QueueFull: as enqueuing always does.
             StaleEpoch: the job is no longer this execution's; nothing was enqueued.
         """
-        return self._answer(self._enqueue(job_name, args or {}, key, options))
+        return self.answer(self._enqueue(job_name, args or {}, key, options))
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """For plain functions: runs a coroutine in the worker's event loop and waits for it."""
@@ -207,8 +210,8 @@ class JobContext:
             raise RuntimeError("ctx.run() is for plain functions; an async job awaits the coroutine itself")
         return asyncio.run_coroutine_threadsafe(coroutine, self._hold.loop).result()
 
-    def _answer(self, coroutine: Coroutine[Any, Any, T]) -> Answer[T]:
-        """In the event loop: to be awaited. In a thread: done now."""
+    def answer(self, coroutine: Coroutine[Any, Any, T]) -> Answer[T]:
+        """What a method gives. In the event loop: to be awaited. In a thread: done now."""
         return Answer(coroutine) if _in_loop(self._hold.loop) else Answer.done(self.run(coroutine))
 
     async def _checkpoint(self, data: Any) -> None:

@@ -18,6 +18,7 @@ from worker.joblogs.enqueue import event_data
 from worker.joblogs.limits import within_limits
 from worker.joblogs.models import JobLog
 from worker.jobs.models import JobCatalogue, Queue
+from worker.process.models import Worker
 
 
 @dataclass(slots=True)
@@ -124,9 +125,10 @@ async def _claim(
     ids = await within_limits(session, found)
     if not ids:
         return []
+    declared_dead = sa.exists().where(Worker.id == worker_id, Worker.ended_at.is_not(None))
     statement = (
         sa.update(JobLog)
-        .where(JobLog.id.in_(ids), JobLog.status == "queued")
+        .where(JobLog.id.in_(ids), JobLog.status == "queued", ~declared_dead)
         .values(
             status="running",
             worker_id=worker_id,

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from worker.accounts.actor import Actor
 from worker.accounts.audit import audit
 from worker.db.base import new_id
-from worker.db.session import Database, changed, emit
+from worker.db.session import changed, emit, now_of
 from worker.errors import ChangedMeanwhile, Invalid, NotFound, OwnedByCode
 from worker.joblogs import actions as jobs
 from worker.joblogs.models import JobLog
@@ -32,7 +32,7 @@ async def create(session: AsyncSession, wish: Mapping[str, Any], *, actor: Actor
         Invalid: naming each wrong field with what is allowed; a taken name too.
     """
     values = await checked(session, wish)
-    now = await _now(session)
+    now = await now_of(session)
     schedule = ScheduledJob(
         **values,
         id=new_id(),
@@ -73,7 +73,7 @@ async def edit(
     if not values:
         return schedule
     before = _shown(schedule, values)
-    now = await _now(session)
+    now = await now_of(session)
     for name, value in values.items():
         setattr(schedule, name, value)
     if {"cron_expression", "start_at"} & values.keys():
@@ -104,7 +104,7 @@ async def pause(
         NotFound; Invalid: the reason is too long, or `until` is past.
     """
     schedule = await locked(session, schedule_id)
-    now = await _now(session)
+    now = await now_of(session)
     check_pause(reason, until, now)
     before = _shown(schedule, PAUSE)
     schedule.paused_at, schedule.paused_until = schedule.paused_at or now, until
@@ -121,7 +121,7 @@ async def resume(session: AsyncSession, schedule_id: UUID, *, actor: Actor) -> S
         return schedule
     before = _shown(schedule, PAUSE)
     schedule.paused_at = schedule.paused_until = schedule.paused_by = schedule.pause_reason = None
-    await _changed(session, schedule, await _now(session), moves=True)
+    await _changed(session, schedule, await now_of(session), moves=True)
     await _told(session, schedule, "schedule.resumed", actor, before, _shown(schedule, PAUSE))
     return schedule
 
@@ -155,7 +155,7 @@ async def run_now(session: AsyncSession, schedule_id: UUID, *, actor: Actor) -> 
         NotFound, and what enqueueing raises.
     """
     schedule = await locked(session, schedule_id)
-    now = await _now(session)
+    now = await now_of(session)
     job = await jobs.enqueue(
         session,
         schedule.function,
@@ -197,7 +197,7 @@ async def delete(session: AsyncSession, schedule_id: UUID, *, actor: Actor) -> S
     schedule = await locked(session, schedule_id)
     if schedule.code_key is not None and schedule.retired_at is None:
         raise OwnedByCode(name=schedule.name, module=schedule.module)
-    now = await _now(session)
+    now = await now_of(session)
     schedule.deleted_at = now
     await _changed(session, schedule, now, moves=True)
     await _told(session, schedule, "schedule.deleted", actor, {"name": schedule.name}, {})
@@ -215,7 +215,7 @@ async def restore(session: AsyncSession, schedule_id: UUID, *, actor: Actor) -> 
         raise NotFound(noun="deleted schedule", key=str(schedule_id))
     schedule.name = await free_name(session, schedule.name, " restored")
     schedule.deleted_at = None
-    await _changed(session, schedule, await _now(session), moves=True)
+    await _changed(session, schedule, await now_of(session), moves=True)
     await _told(session, schedule, "schedule.created", actor, {}, {"name": schedule.name})
     return schedule
 
@@ -349,9 +349,3 @@ async def _existing(session: AsyncSession, schedule_ids: Iterable[UUID]) -> list
         .order_by(ScheduledJob.id)
     )
     return list(await session.scalars(statement))
-
-
-async def _now(session: AsyncSession) -> datetime:
-    database: Database = session.sync_session.info["database"]
-    now: datetime = await database.now(session)
-    return now

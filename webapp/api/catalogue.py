@@ -129,7 +129,7 @@ async def limit_offer(request: AnyRequest, name: str) -> Offer:
     """Sets or takes away the limit of what runs at once."""
     wish = await strict.body(request, Limit)
     async with database(request).transaction() as session:
-        await actions.set_job_limit(session, name, wish.concurrency, actor=actor(request))
+        await actions.set_job_limit(session, name, concurrency=wish.concurrency, actor=actor(request))
     return await _one(request, name)
 
 

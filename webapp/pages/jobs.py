@@ -248,7 +248,7 @@ async def limit(request: AnyRequest, name: str) -> Answer:
     typed = (await read_form(request)).words("concurrency")
     try:
         async with acting(request) as session:
-            await controls.set_job_limit(session, name, at_once(typed), actor=actor(request))
+            await controls.set_job_limit(session, name, concurrency=at_once(typed), actor=actor(request))
     except NotFound:
         return gone(request, "job", "/jobs")
     except Invalid as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,10 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from worker.db.session import Database, changed, emit
 from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
-from worker.joblogs.limits import within_limits
+from worker.joblogs.limits import QUEUED, Admission, full_jobs, unpaused, within_limits
 from worker.joblogs.models import JobLog
-from worker.jobs.models import JobCatalogue, Queue
-from worker.process.models import Worker
 
 
 @dataclass(slots=True)
@@ -69,25 +67,48 @@ class Scope:
     high: int = 9
 
 
-async def claim_ids(database: Database, worker_id: UUID, scope: Scope, ids: Sequence[UUID]) -> list[Claimed]:
+Again = Callable[[str, float], None]
+"""Told after a commit that a rate-limited job has started, and in how many seconds the next one of it may."""
+
+
+def _nobody(_name: str, _seconds: float) -> None:
+    pass
+
+
+async def claim_ids(
+    database: Database, worker_id: UUID, scope: Scope, ids: Sequence[UUID], again: Again = _nobody
+) -> list[Claimed]:
     """Claims those of `ids` that are queued, due, known, in scope and not held back by a pause or a limit."""
     async with database.transaction() as session:
-        ready = _ready(scope, await database.now(session)).where(JobLog.id.in_(ids)).order_by(JobLog.id)
-        return await _claim(session, database, worker_id, ready)
+        now = await database.now(session)
+        ready = _ready(scope, now).where(JobLog.id.in_(ids)).order_by(JobLog.id)
+        claimed, admission = await _claim(session, database, worker_id, ready, now)
+    _tell(again, admission)
+    return claimed
 
 
 async def claim_oldest(
-    database: Database, worker_id: UUID, scope: Scope, queue: str, limit: int
+    database: Database, worker_id: UUID, scope: Scope, queue: str, limit: int, again: Again = _nobody
 ) -> list[Claimed]:
-    """Claims up to `limit` jobs of one queue that have waited longest, rescued ones first, then by priority."""
-    async with database.transaction() as session:
-        ready = (
-            _ready(scope, await database.now(session))
-            .where(JobLog.queue == queue)
-            .order_by(JobLog.priority, JobLog.run_at)
-            .limit(limit)
-        )
-        return await _claim(session, database, worker_id, ready)
+    """Claims up to `limit` jobs of one queue that have waited longest, rescued ones first, then by priority.
+
+    Jobs that a limit of their own holds back are passed over: it looks again without them, in a transaction of its
+    own, so that control rows are always locked in the same order.
+    """
+    claimed: list[Claimed] = []
+    full: set[str] = set()
+    while len(claimed) < limit:
+        async with database.transaction() as session:
+            now = await database.now(session)
+            ready = _oldest(scope, now, queue, full).limit(limit - len(claimed))
+            more, admission = await _claim(session, database, worker_id, ready, now)
+            new = set(admission.full_jobs - full)
+            full |= new | (await full_jobs(session, database) if new else set())
+        _tell(again, admission)
+        claimed += more
+        if not new or queue in admission.full_queues:
+            break
+    return claimed
 
 
 async def held_rows(database: Database, worker_id: UUID) -> list[Claimed]:
@@ -100,42 +121,52 @@ async def held_rows(database: Database, worker_id: UUID) -> list[Claimed]:
 
 
 def _ready(scope: Scope, now: datetime) -> sa.Select[tuple[UUID, str, str]]:
-    paused_queues = sa.select(Queue.name).where(Queue.paused_at.is_not(None))
-    paused_jobs = sa.select(JobCatalogue.name).where(JobCatalogue.paused_at.is_not(None))
     return (
         sa.select(JobLog.id, JobLog.job_name, JobLog.queue)
         .where(
-            JobLog.status == sa.literal_column("'queued'"),  # as the index of the waiting has it
+            QUEUED,
             JobLog.run_at <= now,
             JobLog.job_name.in_(scope.names),
             JobLog.queue.in_(scope.queues),
             JobLog.priority.between(scope.low, scope.high),
             JobLog.deleted_at.is_(None),
-            JobLog.queue.not_in(paused_queues),
-            JobLog.job_name.not_in(paused_jobs),
+            *unpaused(),
         )
         .with_for_update(of=JobLog, skip_locked=True)
     )
 
 
+def _oldest(
+    scope: Scope, now: datetime, queue: str, without: Collection[str]
+) -> sa.Select[tuple[UUID, str, str]]:
+    found = _ready(scope, now).where(JobLog.queue == queue)
+    if without:
+        found = found.where(JobLog.job_name.not_in(without))
+    return found.order_by(JobLog.priority, JobLog.run_at)
+
+
 async def _claim(
-    session: AsyncSession, database: Database, worker_id: UUID, ready: sa.Select[tuple[UUID, str, str]]
-) -> list[Claimed]:
+    session: AsyncSession,
+    database: Database,
+    worker_id: UUID,
+    ready: sa.Select[tuple[UUID, str, str]],
+    now: datetime,
+) -> tuple[list[Claimed], Admission]:
     found = [(row[0], row[1], row[2]) for row in await session.execute(ready)]
-    ids = await within_limits(session, found)
+    admission = await within_limits(session, database, found)
+    ids = admission.ids
     if not ids:
-        return []
-    declared_dead = sa.exists().where(Worker.id == worker_id, Worker.ended_at.is_not(None))
+        return [], admission
     statement = (
         sa.update(JobLog)
-        .where(JobLog.id.in_(ids), JobLog.status == "queued", ~declared_dead)
+        .where(JobLog.id.in_(ids), JobLog.status == "queued")
         .values(
             status="running",
             worker_id=worker_id,
             epoch=JobLog.epoch + 1,
             attempt=JobLog.attempt + 1,
             rev=JobLog.rev + 1,
-            started_at=await database.now(session),
+            started_at=admission.at or now,
             completed_at=None,
             progress=None,
             progress_note=None,
@@ -151,4 +182,9 @@ async def _claim(
         changed(session, "job", job.id, job.rev)
     count(session, counts)
     order = {job_id: place for place, job_id in enumerate(ids)}
-    return sorted(claimed, key=lambda job: order[job.id])
+    return sorted(claimed, key=lambda job: order[job.id]), admission
+
+
+def _tell(again: Again, admission: Admission) -> None:
+    for name, seconds in admission.again_s.items():
+        again(name, seconds)

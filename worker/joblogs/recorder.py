@@ -15,6 +15,7 @@ from worker.batch import MicroBatch
 from worker.db.session import Database, will_pass
 from worker.joblogs.claims import Claimed, Scope, claim_ids, claim_oldest, held_rows
 from worker.joblogs.finishes import Outcome, write_outcomes
+from worker.joblogs.next_starts import NextStarts
 from worker.joblogs.notes import Notes
 from worker.process.models import Worker
 
@@ -34,6 +35,7 @@ class Recorder:
         self.worker_id = worker_id
         self.scope = scope
         self.notes = Notes(database)
+        self._next_starts = NextStarts(database)
         self.finished = 0
         self.stale = 0
         self._lease_s = lease_s
@@ -44,15 +46,14 @@ class Recorder:
         """Claims one job, together with what others claim meanwhile; None when it is not this worker's to take."""
         return await self._claims.do(job_id)
 
-    async def poll(self, limit: int) -> list[Claimed]:
-        """Claims up to `limit` of the jobs that have waited longest, queue by queue in the scope's order."""
+    async def poll(self, limit: int, queues: Sequence[str] | None = None) -> list[Claimed]:
+        """Claims up to `limit` of the jobs that have waited longest, queue by queue in this order or the scope's."""
         claimed: list[Claimed] = []
-        for queue in self.scope.queues:
+        for queue in self.scope.queues if queues is None else queues:
             if len(claimed) >= limit:
                 break
-            claimed += await claim_oldest(
-                self.database, self.worker_id, self.scope, queue, limit - len(claimed)
-            )
+            left, again = limit - len(claimed), self._next_starts.after
+            claimed += await claim_oldest(self.database, self.worker_id, self.scope, queue, left, again)
         return claimed
 
     async def held(self) -> list[Claimed]:
@@ -72,12 +73,14 @@ class Recorder:
         """Waits for the batches under way and writes the last notes."""
         await self._claims.drain()
         await self._finishes.drain()
+        await self._next_starts.close()
         await self.notes.close()
 
     async def _claim_batch(self, ids: Sequence[UUID]) -> list[Claimed | None]:
-        claimed = {
-            job.id: job for job in await claim_ids(self.database, self.worker_id, self.scope, list(set(ids)))
-        }
+        found = await claim_ids(
+            self.database, self.worker_id, self.scope, list(set(ids)), self._next_starts.after
+        )
+        claimed = {job.id: job for job in found}
         return [claimed.pop(job_id, None) for job_id in ids]
 
     async def _finish_batch(self, outcomes: Sequence[Outcome]) -> Sequence[bool | BaseException]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from worker.accounts.actor import Actor
 from worker.accounts.audit import audit
 from worker.db.base import utc_now
-from worker.db.session import Doorbell, changed, emit, ring
+from worker.db.session import changed, emit
 from worker.errors import Invalid, NotFound
+from worker.joblogs.edits import UNSET, Unset
+from worker.joblogs.limits import ring_waiting
 from worker.joblogs.models import JobLog
 from worker.jobs.models import JobCatalogue, Queue
+from worker.jobs.rate import MOST_BURST, is_rate
 from worker.settings import WORD
 
 RING_AT_RESUME = 500
@@ -27,7 +29,7 @@ async def pause_queue(session: AsyncSession, name: str, *, reason: str = "", act
     """
     queue = await _queue(session, name)
     _check_reason(reason)
-    before = {"paused": queue.paused_at is not None, "reason": queue.pause_reason}
+    before = _queue_controls(queue)
     queue.paused_at, queue.paused_by, queue.pause_reason = (
         queue.paused_at or utc_now(),
         actor.name,
@@ -40,10 +42,10 @@ async def pause_queue(session: AsyncSession, name: str, *, reason: str = "", act
 async def resume_queue(session: AsyncSession, name: str, *, actor: Actor) -> Queue:
     """Lets workers take from this queue again, and rings for what waits."""
     queue = await _queue(session, name)
-    before = {"paused": queue.paused_at is not None, "reason": queue.pause_reason}
+    before = _queue_controls(queue)
     queue.paused_at, queue.paused_by, queue.pause_reason = None, None, None
     await _changed_queue(session, queue, "queue.resumed", actor, before)
-    await _ring_waiting(session, JobLog.queue == name)
+    await ring_waiting(session, RING_AT_RESUME, JobLog.queue == name)
     return queue
 
 
@@ -53,10 +55,10 @@ async def set_queue_limit(
     """At most `concurrency` jobs of this queue run at a time over all workers; None lifts the limit."""
     queue = await _queue(session, name)
     _check_concurrency(concurrency)
-    before = {"concurrency": queue.concurrency}
+    before = _queue_controls(queue)
     queue.concurrency = concurrency
     await _changed_queue(session, queue, "queue.limited", actor, before)
-    await _ring_waiting(session, JobLog.queue == name)
+    await ring_waiting(session, RING_AT_RESUME, JobLog.queue == name)
     return queue
 
 
@@ -68,8 +70,8 @@ async def pause_job(session: AsyncSession, name: str, *, reason: str = "", actor
     """
     job = await _job(session, name)
     _check_reason(reason)
-    before = {"paused": job.paused_at is not None, "reason": job.pause_reason}
-    job.paused_at, job.pause_reason = job.paused_at or utc_now(), reason or None
+    before = _job_controls(job)
+    job.paused_at, job.paused_by, job.pause_reason = job.paused_at or utc_now(), actor.name, reason or None
     await _changed_job(session, job, "catalogue.paused", actor, before)
     return job
 
@@ -77,23 +79,43 @@ async def pause_job(session: AsyncSession, name: str, *, reason: str = "", actor
 async def resume_job(session: AsyncSession, name: str, *, actor: Actor) -> JobCatalogue:
     """Lets workers start this job again, and rings for what waits."""
     job = await _job(session, name)
-    before = {"paused": job.paused_at is not None, "reason": job.pause_reason}
-    job.paused_at, job.pause_reason = None, None
+    before = _job_controls(job)
+    job.paused_at, job.paused_by, job.pause_reason = None, None, None
     await _changed_job(session, job, "catalogue.resumed", actor, before)
-    await _ring_waiting(session, JobLog.job_name == name)
+    await ring_waiting(session, RING_AT_RESUME, JobLog.job_name == name)
     return job
 
 
 async def set_job_limit(
-    session: AsyncSession, name: str, concurrency: int | None, *, actor: Actor
+    session: AsyncSession,
+    name: str,
+    *,
+    concurrency: int | Unset | None = UNSET,
+    rate: float | Unset | None = UNSET,
+    burst: int | Unset | None = UNSET,
+    actor: Actor,
 ) -> JobCatalogue:
-    """At most `concurrency` of this job run at a time over all workers; None lifts the limit."""
+    """Limits a job over all workers; None lifts a limit, what is not given stays.
+
+    Args:
+        concurrency: how many of it run at a time.
+        rate: how many of it start in a second.
+        burst: how many may start at once after a quiet time; None means what a tenth of a second brings.
+
+    Raises:
+        NotFound: no worker ever offered it; Invalid: naming each value that is not allowed.
+    """
     job = await _job(session, name)
-    _check_concurrency(concurrency)
-    before = {"concurrency": job.concurrency}
-    job.concurrency = concurrency
+    wanted = {"concurrency": concurrency, "rate_limit": rate, "rate_burst": burst}
+    given = {field: value for field, value in wanted.items() if not isinstance(value, Unset)}
+    _check_limits(given)
+    before = _job_controls(job)
+    for field, value in given.items():
+        setattr(job, field, value)
+    if job.rate_limit is None:
+        job.rate_burst = job.rate_tat = None
     await _changed_job(session, job, "catalogue.limited", actor, before)
-    await _ring_waiting(session, JobLog.job_name == name)
+    await ring_waiting(session, RING_AT_RESUME, JobLog.job_name == name)
     return job
 
 
@@ -121,12 +143,40 @@ def _check_reason(reason: str) -> None:
 
 
 def _check_concurrency(concurrency: int | None) -> None:
-    if concurrency is not None and not 1 <= concurrency <= 100_000:
-        raise Invalid(
-            {
-                "concurrency": f"{concurrency} is not allowed: it must be from 1 to 100000, or empty for no limit"
-            }
+    _check_limits({"concurrency": concurrency})
+
+
+def _check_limits(given: Mapping[str, float | int | None]) -> None:
+    """Raises Invalid with every limit that is not allowed."""
+    problems: dict[str, str] = {}
+    for name, most in (("concurrency", 100_000), ("rate_burst", MOST_BURST)):
+        value = given.get(name)
+        if value is not None and not 1 <= value <= most:
+            problems[name] = f"{value} is not allowed: it must be from 1 to {most}, or empty for none"
+    if (per_s := given.get("rate_limit")) is not None and not is_rate(per_s):
+        problems["rate_limit"] = (
+            f"{per_s:g} a second is not allowed: it must be from 1 a day to 10000 a second, or empty for none"
         )
+    if problems:
+        raise Invalid(problems)
+
+
+def _queue_controls(queue: Queue) -> dict[str, object]:
+    return {
+        "paused": queue.paused_at is not None,
+        "reason": queue.pause_reason,
+        "concurrency": queue.concurrency,
+    }
+
+
+def _job_controls(job: JobCatalogue) -> dict[str, object]:
+    return {
+        "paused": job.paused_at is not None,
+        "reason": job.pause_reason,
+        "concurrency": job.concurrency,
+        "rate_limit": job.rate_limit,
+        "rate_burst": job.rate_burst,
+    }
 
 
 async def _changed_queue(
@@ -136,12 +186,7 @@ async def _changed_queue(
     await session.flush()
     emit(session, event, {"queue": queue.name}, actor.name)
     changed(session, "queue", queue.name, queue.rev)
-    after = {
-        "paused": queue.paused_at is not None,
-        "reason": queue.pause_reason,
-        "concurrency": queue.concurrency,
-    }
-    await audit(session, actor, event, "queue", queue.name, before=before, after=after)
+    await audit(session, actor, event, "queue", queue.name, before=before, after=_queue_controls(queue))
 
 
 async def _changed_job(
@@ -151,16 +196,4 @@ async def _changed_job(
     await session.flush()
     emit(session, event, {"job_name": job.name}, actor.name)
     changed(session, "catalogue", job.name, job.rev)
-    after = {"paused": job.paused_at is not None, "reason": job.pause_reason, "concurrency": job.concurrency}
-    await audit(session, actor, event, "catalogue", job.name, before=before, after=after)
-
-
-async def _ring_waiting(session: AsyncSession, which: sa.ColumnElement[bool]) -> None:
-    """Rings for the oldest waiting jobs; the workers' polls find the rest."""
-    waiting = (
-        sa.select(JobLog.id, JobLog.queue, JobLog.priority)
-        .where(which, JobLog.status == "queued")
-        .order_by(JobLog.id)
-        .limit(RING_AT_RESUME)
-    )
-    ring(session, [Doorbell(row[0], row[1], row[2]) for row in await session.execute(waiting)])
+    await audit(session, actor, event, "catalogue", job.name, before=before, after=_job_controls(job))

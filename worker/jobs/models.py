@@ -36,10 +36,15 @@ class JobCatalogue(Base):
     advertised_at: Mapped[datetime]
 
     paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None] = mapped_column(sa.String(200))
     pause_reason: Mapped[str | None] = mapped_column(sa.String(500))
     concurrency: Mapped[int | None]
     rate_limit: Mapped[float | None]
     """Starts a second over all workers, or None."""
+    rate_burst: Mapped[int | None]
+    """How many may start at once after a quiet time; None means what a tenth of a second brings."""
+    rate_tat: Mapped[datetime | None]
+    """Where the rate stands: written by claims, see `worker.jobs.rate`."""
     rev: Mapped[int] = mapped_column(sa.BigInteger, default=1)
 
 

@@ -201,7 +201,7 @@ class JobReceiver(Receiver):
     async def _poll(self, limit: int) -> int:
         self.slots.claiming += limit
         try:
-            found = await self.recorder.poll(limit)
+            found = await self.recorder.poll(limit, in_turn(self._queues, random.random))
         except DATABASE_TROUBLE as error:
             log.warning("The database did not answer a poll", error=_first_line(error))
             return 0

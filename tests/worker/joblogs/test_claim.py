@@ -12,7 +12,6 @@ from tests.worker.joblogs.conftest import ADA, Bench
 from worker.db.base import new_id, utc_now
 from worker.joblogs.limits import admit
 from worker.joblogs.recorder import Outcome
-from worker.joblogs.sweeper import rescue_worker
 from worker.jobs import actions as controls
 
 
@@ -109,19 +108,13 @@ def test_what_is_admitted_never_exceeds_a_limit(
     wanted: list[tuple[str, str]], jobs: dict[str, int], queues: dict[str, int]
 ) -> None:
     candidates = [(new_id(), name, queue) for name, queue in wanted]
-    admitted = set(admit(candidates, jobs, queues))
+    ids, full_jobs, full_queues = admit(candidates, jobs, queues)
+    admitted = set(ids)
     for name, limit in jobs.items():
         assert sum(c[0] in admitted and c[1] == name for c in candidates) <= limit
     for queue, limit in queues.items():
         assert sum(c[0] in admitted and c[2] == queue for c in candidates) <= limit
-    if not jobs and not queues:
-        assert len(admitted) == len(candidates)
-
-
-async def test_a_worker_that_was_declared_dead_takes_nothing_more(bench: Bench) -> None:
-    frozen = await bench.recorder()
-    job = await bench.enqueue()
-    await rescue_worker(bench.database, frozen.worker_id, "it did not beat")
-    assert await frozen.claim(job.id) is None
-    assert await frozen.poll(1) == []
-    assert (await bench.row(job.id)).status == "queued"
+    for job_id, name, queue in candidates:  # nobody is held back for nothing
+        assert job_id in admitted or name in full_jobs or queue in full_queues
+    assert full_jobs <= set(jobs)
+    assert full_queues <= set(queues)

@@ -213,3 +213,19 @@ def test_the_lines_of_a_job_that_had_not_begun_arrive(stage: Stage, page: Page) 
     begin(stage, job_id)
     expect(page.get_by_text("line 300 of 300")).to_be_attached(timeout=SLOW_MS)
     not_reloaded(page)
+
+
+def test_the_feed_can_be_held_and_let_go(stage: Stage, page: Page) -> None:
+    stage.sign_in(page, web=1)
+    connected(page)
+    feed, button = page.locator("#feed"), page.locator("[data-hold=feed]")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    job_id = stage.desk.run("greet", {"name": "held"})
+    stage.desk.until(job_id)
+    expect(page.locator("[data-count=failed]")).to_be_attached()
+    page.wait_for_timeout(1500)  # long enough for a tick to have brought it
+    expect(feed.locator(f'a[href="/job-logs/{job_id}"]')).to_have_count(0)
+    button.click()
+    expect(feed.locator(f'a[href="/job-logs/{job_id}"]').first).to_be_visible(timeout=SLOW_MS)
+    expect(button).to_have_text("Pause")

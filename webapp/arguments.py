@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,12 @@ INPUTS = {
     "integer": "number", "number": "number", "date": "date", "datetime": "datetime-local", "time": "time",
     "secret": "password", "object": "json", "json": "json",
 }  # fmt: skip
+SHOWABLE = {
+    "date": re.compile(r"(\d{4}-\d\d-\d\d)?"),
+    "datetime-local": re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?)?"),
+    "time": re.compile(r"(\d\d:\d\d(:\d\d)?)?"),
+}
+"""What such a control can hold. Browsers show anything else as empty, and would send it so."""
 STEPS = {"integer": "1", "number": "any", "datetime": "1", "time": "1"}
 HELP = {
     "datetime": "UTC.",
@@ -148,7 +155,8 @@ def _type(field: Field, shown: str) -> str:
         return "json"
     if field.kind == "text" and ("\n" in shown or field.name in LONG_TEXTS):
         return "textarea"
-    return INPUTS.get(field.kind, "text")
+    kind = INPUTS.get(field.kind, "text")
+    return kind if kind not in SHOWABLE or SHOWABLE[kind].fullmatch(shown) else "text"
 
 
 def _one_a_line(field: Field) -> bool:

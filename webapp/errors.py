@@ -33,6 +33,8 @@ STATUSES: Final[dict[type[desk.DeskError], int]] = {
     desk.IdempotencyMismatch: 422,
     desk.NotAllowedNow: 409,
     desk.TooLate: 409,
+    desk.ChangedMeanwhile: 409,
+    desk.OwnedByCode: 409,
     desk.KeyHeld: 409,
     desk.KeyBusy: 409,
     desk.StaleEpoch: 409,

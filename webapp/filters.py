@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,39 @@ def retry_words(max_retries: int, retry: Mapping[str, Any]) -> str:
         if base and cap
         else str(max_retries)
     )
+
+
+def action_words(action: str) -> str:
+    """An audited action in words: `session.sign_in` is `session sign in`."""
+    return action.replace(".", " ").replace("_", " ")
+
+
+BROWSERS = {
+    "Edg": "Edge",
+    "OPR": "Opera",
+    "Firefox": "Firefox",
+    "HeadlessChrome": "Chrome",
+    "Chrome": "Chrome",
+}
+SYSTEMS = {
+    "Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Windows": "Windows", "Macintosh": "macOS",
+    "CrOS": "ChromeOS", "Linux": "Linux",
+}  # fmt: skip
+
+
+def browser_words(user_agent: str) -> str:
+    """`Firefox 140 on Linux`; what is no browser says its own name."""
+    products = (re.search(rf"\b({part})/(\d+)", user_agent) for part in BROWSERS)
+    product = next((found for found in products if found), None)
+    safari = re.search(r"\bVersion/(\d+)\S* .*Safari/", user_agent)
+    if product:
+        words = f"{BROWSERS[product[1]]} {product[2]}"
+    elif safari:
+        words = f"Safari {safari[1]}"
+    else:
+        return shortened(user_agent) or "an unknown program"
+    system = next((name for part, name in SYSTEMS.items() if part in user_agent), None)
+    return f"{words} on {system}" if system else words
 
 
 def shortened(text: str, length: int = LONG) -> str:

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
 
 from webapp.auth import VISIT, CurrentUser, cookie, csrf_token, put_cookie
+from webapp.filters import action_words, browser_words
 from webapp.paths import folder
 from webapp.security import peer
 from webapp.static import StaticFiles
@@ -56,6 +57,8 @@ def make_environment(static: StaticFiles) -> Environment:
         lstrip_blocks=True,
     )
     jinja.globals["static"] = static.url
+    jinja.filters["action_words"] = action_words
+    jinja.filters["browser_words"] = browser_words
     jinja.globals["ui"] = jinja.get_template("ui/_macros.html").module
     return jinja
 

@@ -90,6 +90,14 @@ class TooLate(DeskError):
     """Job {job_id} ended as {status} before it could be cancelled."""
 
 
+class ChangedMeanwhile(DeskError):
+    """The {noun} {key!r} was changed by somebody else: you saw version {seen}, it is version {current} now."""
+
+
+class OwnedByCode(DeskError):
+    """The schedule {name!r} belongs to the code of {module}: take it out there, or switch it off here."""
+
+
 class KeyHeld(DeskError):
     """The unique key {unique_key!r} is held by job {holder}, which has not ended."""
 

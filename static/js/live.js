@@ -24,6 +24,7 @@ const open = () => connection?.socket?.readyState === WebSocket.OPEN;
 function shown() {
   const pairs = new Map();
   for (const element of document.querySelectorAll("[data-live]")) {
+    if ("uiHeld" in element.dataset) continue;
     const { live, rev = "" } = element.dataset;
     if (!pairs.has(live) || older(rev, pairs.get(live))) pairs.set(live, rev);
   }
@@ -171,7 +172,29 @@ function keepNewer(fragment) {
   }
 }
 
-document.addEventListener("htmx:after:swap", () => { follow(); mark(); relist(); registerSoon(); });
+document.addEventListener("htmx:after:swap", () => { follow(); mark(); relist(); showHeld(); registerSoon(); });
+
+// A part that is held is not among what the page shows, so nothing is sent for it until it is let go.
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.("[data-hold]");
+  if (!button) return;
+  document.getElementById(button.dataset.hold)?.toggleAttribute("data-ui-held");
+  showHeld();
+  register();
+});
+
+function showHeld() {
+  for (const button of document.querySelectorAll("[data-hold]")) {
+    const held = document.getElementById(button.dataset.hold)?.hasAttribute("data-ui-held") ?? false;
+    button.hidden = false;
+    button.setAttribute("aria-pressed", String(held));
+    const words = held ? "Paused, go on" : "Pause";
+    if (button.textContent !== words) button.textContent = words;
+  }
+}
+
+showHeld();
 
 // New rows
 

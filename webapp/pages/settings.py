@@ -63,8 +63,8 @@ GROUPS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "secret_key": ("M_SECRET_KEY", "Signs forms, encrypts secret arguments"),
     },
     "Jobs": {
-        "worker_processes": ("M_WORKER_PROCESSES", "Children of one `m worker`"),
-        "worker_concurrency": ("M_WORKER_CONCURRENCY", "Jobs that one child runs at once"),
+        "worker_processes": ("M_WORKER_PROCESSES", "Processes that one m worker starts"),
+        "worker_concurrency": ("M_WORKER_CONCURRENCY", "Jobs that one process runs at once"),
         "job_timeout_s": ("M_JOB_TIMEOUT_S", "Seconds a run may take, where the job says nothing"),
         "job_max_retries": ("M_JOB_MAX_RETRIES", "Retries after a failure, where the job says nothing"),
         "lease_s": ("M_LEASE_S", "Seconds without a beat after which a worker counts as dead"),
@@ -117,6 +117,8 @@ def _view(settings: Settings, field: str, words: tuple[str, str]) -> SettingView
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(value)
+    if isinstance(value, float):
+        return f"{value:g}"
     return without_password("" if value is None else str(value))
 
 

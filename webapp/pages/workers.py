@@ -19,8 +19,11 @@ from worker.accounts.audit import audit
 from worker.db.session import changed
 from worker.engine import Engine
 from worker.process.models import Worker
+from worker.queue.lanes import BANDS, RESCUE
 
 STATS_TIMEOUT_S = 2.0
+COUNTS = ("pending", "ack_pending", "redelivered")
+LANES = [RESCUE, *BANDS]
 KINDS = {"nats": "NATS JetStream", "redis": "Redis Streams"}
 WISHES = {
     "drain": "It takes nothing new and ends when its jobs have.",
@@ -66,8 +69,14 @@ async def broker(engine: Engine) -> dict[str, Any]:
         "sync_words": stats.get("sync"),
         "streams": [stream] if stream else [],
         "consumers": [
-            {**one, "name": f"{one['queue']} · {one['lane']}"}
-            for one in sorted(stats.get("consumers", ()), key=lambda one: (one["queue"], one["lane"]))
+            {
+                **one,
+                "name": f"{one['queue']} · {one['lane']}",
+                "idle": not any(one[count] for count in COUNTS),
+            }
+            for one in sorted(
+                stats.get("consumers", ()), key=lambda one: (one["queue"], LANES.index(one["lane"]))
+            )
         ],
     }
 

@@ -221,6 +221,7 @@ def state_path(job: JobView) -> list[Step]:
     times = {
         "scheduled": job.enqueued_at,
         "queued": job.run_at if "scheduled" in names else job.enqueued_at,
+        "retrying": job.run_at,
         "running": job.started_at,
         "cancelling": job.cancel_requested_at,
         job.status if ended else "": job.completed_at,

@@ -241,7 +241,7 @@ STATUS_OF = {
     "job.failed": "failed",
     "job.retrying": "retrying",
     "job.cancelled": "cancelled",
-    "job.lost": "retrying",
+    "job.lost": "lost",
 }
 
 

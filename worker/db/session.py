@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -73,12 +74,21 @@ class CommitListener(Protocol):
 
 
 class Database:
-    """One process's access to the database."""
+    """One process's access to the database. `clock` replaces the time that every action goes by, for simulations."""
 
-    def __init__(self, url: str, *, pool_size: int = 10, lock_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        lock_timeout_s: float = 5.0,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
         self.url = url
         self.dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
         self.engine = _make_engine(url, pool_size, lock_timeout_s)
+        self.clock = clock or (utc_now if self.dialect == "sqlite" else None)
+        """Where this process's time comes from; None means the server's own clock."""
         self.on_commit: CommitListener | None = None
         self.info: dict[str, Any] = {"database": self}
         """What every session of this database carries in its `info`."""
@@ -108,11 +118,12 @@ class Database:
             found = sa.select(sa.literal(1)).select_from(table).where(*where).limit(1)
             return (await connection.execute(found)).first() is not None
 
-    async def now(self, session: AsyncSession) -> Any:
+    async def now(self, session: AsyncSession) -> datetime:
         """The instant all processes agree on: the server's on PostgreSQL, this machine's on SQLite."""
-        if self.dialect == "sqlite":
-            return utc_now()
-        return await session.scalar(sa.text("SELECT clock_timestamp()"))
+        if self.clock is not None:
+            return self.clock()
+        at: datetime = (await session.execute(sa.text("SELECT clock_timestamp()"))).scalar_one()
+        return at
 
     async def settle(self) -> None:
         """Waits, two seconds at most, for the announcements of what was committed."""
@@ -168,6 +179,12 @@ def ring(session: AsyncSession, doorbells: Iterable[Doorbell]) -> None:
 def signal(session: AsyncSession, worker_id: UUID, message: dict[str, Any]) -> None:
     """Sends a control message to a worker after the commit; the worker's beat carries the sure answer."""
     _pending(session).signals.append((worker_id, message))
+
+
+async def now_of(session: AsyncSession) -> datetime:
+    """`Database.now` for an action that was given a session: a wrong clock of one process never dates a job."""
+    database: Database = session.sync_session.info["database"]
+    return await database.now(session)
 
 
 def _pending(session: AsyncSession) -> Pending:

@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from worker.accounts.actor import Actor
 from worker.accounts.audit import audit
-from worker.db.base import utc_now
-from worker.db.session import Doorbell, changed, emit, ring, signal
+from worker.db.session import Doorbell, changed, emit, now_of, ring, signal
 from worker.errors import Invalid, KeyHeld, NotAllowedNow, NotFound, TooLate, UnknownJob
 from worker.joblogs import edits, states
 from worker.joblogs.counters import Key, count, moved
@@ -119,7 +118,7 @@ async def cancel_locked(session: AsyncSession, job: JobLog, actor: Actor) -> Lit
     """`cancel` on a row that is locked, without an audit entry of its own."""
     if not states.can_cancel(job.status):
         raise TooLate(job_id=job.id, status=job.status)
-    now = utc_now()
+    now = await now_of(session)
     if job.status == "running":
         await _ask_to_stop(session, job, now)
         return "requested"
@@ -161,7 +160,7 @@ async def retry_locked(session: AsyncSession, job: JobLog, actor: Actor) -> None
         "progress", "progress_note", "cancel_requested_at", "resolved_at",
     ):  # fmt: skip
         setattr(job, name, None)
-    job.status, job.lane, job.run_at = "queued", "normal", utc_now()
+    job.status, job.lane, job.run_at = "queued", "normal", await now_of(session)
     job.epoch, job.attempt, job.lost_count = job.epoch + 1, 0, 0
     try:
         await _moved(session, job, before, actor)
@@ -246,7 +245,7 @@ async def delete_locked(session: AsyncSession, job: JobLog, actor: Actor) -> Non
     """`delete` on a row that is locked, without an audit entry of its own."""
     if not states.can_delete(job.status):
         raise NotAllowedNow(job_id=job.id, status=job.status, wish="deleted")
-    job.deleted_at, job.rev = utc_now(), job.rev + 1
+    job.deleted_at, job.rev = await now_of(session), job.rev + 1
     await session.flush()
     count(session, {(job.job_name, job.queue, job.status): -1})
     emit(session, "job.deleted", event_data(job), actor.name)
@@ -257,7 +256,7 @@ async def resolve_locked(session: AsyncSession, job: JobLog, actor: Actor) -> No
     """Marks a failure as dealt with, on a row that is locked, without an audit entry of its own."""
     if job.status != "failed" or job.resolved_at is not None:
         raise NotAllowedNow(job_id=job.id, status=job.status, wish="resolved")
-    job.resolved_at = utc_now()
+    job.resolved_at = await now_of(session)
     await _moved(session, job, job.status, actor)
 
 

@@ -17,6 +17,7 @@ from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
 from worker.joblogs.limits import QUEUED, Admission, full_jobs, unpaused, within_limits
 from worker.joblogs.models import JobLog
+from worker.process.models import Worker
 
 
 @dataclass(slots=True)
@@ -157,9 +158,10 @@ async def _claim(
     ids = admission.ids
     if not ids:
         return [], admission
+    declared_dead = sa.exists().where(Worker.id == worker_id, Worker.ended_at.is_not(None))
     statement = (
         sa.update(JobLog)
-        .where(JobLog.id.in_(ids), JobLog.status == "queued")
+        .where(JobLog.id.in_(ids), JobLog.status == "queued", ~declared_dead)
         .values(
             status="running",
             worker_id=worker_id,

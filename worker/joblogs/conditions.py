@@ -44,6 +44,8 @@ def _plain(wanted: JobFilter, late_before: datetime) -> list[Condition]:
         found.append(_in(JobLog.queue, wanted.queues))
     if wanted.jobs:
         found.append(_in(JobLog.job_name, wanted.jobs))
+    if wanted.schedules:
+        found.append(_in(JobLog.scheduled_job_id, wanted.schedules))
     if wanted.groups:
         found.append(_in(JobLog.error_fingerprint, wanted.groups))
     if wanted.ids:
@@ -103,8 +105,6 @@ def _scanned(wanted: JobFilter, dialect: str) -> list[Condition]:
         found.append(sa.or_(*(_tagged(tag, dialect) for tag in wanted.tags)))
     if wanted.workers:
         found.append(JobLog.worker_id.in_(_workers(wanted.workers)))
-    if wanted.schedules:
-        found.append(JobLog.scheduled_job_id.in_(wanted.schedules))
     if wanted.users:
         found.append(_in(JobLog.user_id, wanted.users))
     return found

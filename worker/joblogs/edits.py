@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from worker.db.base import utc_now
+from worker.db.session import now_of
 from worker.errors import Invalid, NotAllowedNow, UnknownJob
 from worker.joblogs import states
 from worker.joblogs.enqueue import Reception, Request, problems_of
@@ -50,7 +51,7 @@ async def before_start(
         wanted = offer.validate(secret.keep(offer.fields, args, job.args))
         given["args"] = secret.seal(offer.fields, wanted, reception.settings.secret_key)
     if "run_at" in given and job.status in ("queued", "scheduled"):
-        given["status"] = "scheduled" if given["run_at"] > utc_now() else "queued"
+        given["status"] = "scheduled" if given["run_at"] > await now_of(session) else "queued"
     return given
 
 

@@ -16,8 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from worker.db.base import new_id, utc_now
-from worker.db.session import Doorbell, changed, emit, ring
+from worker.db.base import new_id
+from worker.db.session import Doorbell, changed, emit, now_of, ring
 from worker.errors import Invalid, KeyBusy, QueueFull, UnknownJob
 from worker.joblogs.counters import count, waiting
 from worker.joblogs.models import LIVE, JobLog
@@ -88,7 +88,7 @@ async def accept(session: AsyncSession, requests: Sequence[Request]) -> list[Job
     A request whose unique key is held by a live job gets that job, with `duplicate` set on it.
     """
     reception: Reception = session.sync_session.info["reception"]
-    now = utc_now()
+    now = await now_of(session)
     answers: list[JobLog | Exception | None] = [None] * len(requests)
     rows: dict[int, dict[str, Any]] = {}
     for index, request in enumerate(requests):

@@ -81,7 +81,7 @@ _POSTGRESQL = sa.text(
                 SELECT id FROM job_logs WHERE id IN (SELECT id FROM v) ORDER BY id FOR UPDATE
             )
             UPDATE job_logs SET """,
-            _SET.format(now="clock_timestamp()", run_at="v.run_at", result="CAST(v.result AS jsonb)"),
+            _SET.format(now="CAST(:now AS timestamptz)", run_at="v.run_at", result="CAST(v.result AS jsonb)"),
             " FROM v JOIN locked ON locked.id = v.id WHERE ",
             _WHERE,
         )
@@ -116,7 +116,7 @@ async def write_outcomes(database: Database, worker_id: UUID, outcomes: Sequence
                 _SQLITE, values | {"worker": worker_id.hex, "now": as_stored(now, "sqlite")}
             )
         else:
-            rows = await session.execute(_POSTGRESQL, values | {"worker": worker_id})
+            rows = await session.execute(_POSTGRESQL, values | {"worker": worker_id, "now": now})
         ended = {UUID(str(row[0])): (str(row[1]), int(row[2])) for row in rows}
         await ring_limited(session, [_place(o.claimed) for o in outcomes if o.claimed.id in ended])
         _tell(session, worker_id, [(o, *ended[o.claimed.id]) for o in outcomes if o.claimed.id in ended], now)

@@ -15,6 +15,8 @@ from worker.events.models import OutboxRow
 from worker.joblogs.counters import Key, count
 from worker.joblogs.models import TERMINAL, IdempotencyKey, JobLog, Operation
 from worker.process.models import Worker
+from worker.schedules.history import FIRES_FOR, keep_ends
+from worker.schedules.models import ScheduledJob, ScheduleFire
 from worker.settings import Settings
 
 BATCH = 1000
@@ -23,6 +25,11 @@ OUTBOX_FOR = timedelta(days=7)
 IDEMPOTENCY_FOR = timedelta(days=1)
 TRACES_FOR = timedelta(days=7)
 """How long ended workers, ended sessions and finished bulk operations stay to be looked at."""
+
+
+GONE = (
+    JobLog.id, JobLog.job_name, JobLog.queue, JobLog.status, JobLog.deleted_at, JobLog.scheduled_job_id,
+)  # fmt: skip
 
 
 async def purge(database: Database, settings: Settings) -> dict[str, int]:
@@ -47,6 +54,8 @@ def _past(now: datetime) -> list[tuple[Any, sa.ColumnElement[bool]]]:
         (Throttle, Throttle.window_started_at < now - IDEMPOTENCY_FOR),
         (Worker, Worker.ended_at < now - TRACES_FOR),
         (Operation, Operation.ended_at < now - TRACES_FOR),
+        (ScheduledJob, ScheduledJob.deleted_at < now - UNDO_FOR),
+        (ScheduleFire, ScheduleFire.fire_at < now - FIRES_FOR),
     ]
 
 
@@ -62,20 +71,26 @@ async def _purge_jobs(database: Database, kept_for: timedelta) -> int:
         ).all()
         if not ids:
             return 0
-        gone = await session.execute(
-            sa.delete(JobLog)
-            .where(JobLog.id.in_(ids))
-            .returning(JobLog.job_name, JobLog.queue, JobLog.status, JobLog.deleted_at)
-            .execution_options(synchronize_session=False)
-        )
+        gone = (
+            await session.execute(
+                sa.delete(JobLog)
+                .where(JobLog.id.in_(ids))
+                .returning(*GONE)
+                .execution_options(synchronize_session=False)
+            )
+        ).all()
         _uncount(session, gone)
+        ends = {
+            row.id: (row.scheduled_job_id, row.status) for row in gone if row.scheduled_job_id is not None
+        }
+        await keep_ends(session, ends, now - kept_for)
         return len(ids)
 
 
 def _uncount(session: AsyncSession, gone: Any) -> None:
     """A deleted job left the counts when it was deleted; the others leave them now."""
     counts: Counter[Key] = Counter()
-    for name, queue, status, deleted_at in gone:
-        if deleted_at is None:
-            counts[(name, queue, status)] -= 1
+    for row in gone:
+        if row.deleted_at is None:
+            counts[(row.job_name, row.queue, row.status)] -= 1
     count(session, counts)

@@ -13,6 +13,8 @@ from worker.db.base import JSON, Base, new_id
 
 LIVE = ("scheduled", "queued", "running", "retrying")
 TERMINAL = ("success", "failed", "cancelled")
+SCHEDULED_LIVE = "scheduled_job_id IS NOT NULL AND status IN ('scheduled','queued','running','retrying')"
+"""The jobs of schedules that have not ended: what an overlap is."""
 
 
 class JobLog(Base):
@@ -149,6 +151,19 @@ class JobLog(Base):
             "correlation_id",
             postgresql_where=sa.text("correlation_id IS NOT NULL"),
             sqlite_where=sa.text("correlation_id IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_job_logs_scheduled",
+            "scheduled_job_id",
+            "id",
+            postgresql_where=sa.text("scheduled_job_id IS NOT NULL"),
+            sqlite_where=sa.text("scheduled_job_id IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_job_logs_scheduled_live",
+            "scheduled_job_id",
+            postgresql_where=sa.text(SCHEDULED_LIVE),
+            sqlite_where=sa.text(SCHEDULED_LIVE),
         ),
         sa.Index(
             "uq_job_logs_unique_key",

@@ -77,7 +77,7 @@ class JobFilter:
     def scans(self) -> bool:
         """Whether a part of it has no index, so that rows must be looked at one by one."""
         return bool(
-            self.args or self.errors or self.text or self.tags or self.workers or self.schedules or self.users
+            self.args or self.errors or self.text or self.tags or self.workers or self.users
         )  # fmt: skip
 
     def with_status(self, *statuses: str) -> JobFilter:

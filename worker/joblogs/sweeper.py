@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from worker.db.base import Time, new_id, utc_now
+from worker.db.base import Time, new_id
 from worker.db.session import Database, Doorbell, changed, emit, ring
 from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
@@ -29,6 +29,8 @@ UNKNOWN_AFTER = timedelta(hours=1)
 STOPPING_TIME = timedelta(seconds=20)
 """A job may take this long to stop when its time is over; a process that dies later was ended for it."""
 OVERDUE = "TimeoutError: it ran longer than its limit of {:g} s and did not stop when it was asked; its process was ended."
+
+Chance = Callable[[], float]
 
 log = structlog.get_logger(__name__)
 
@@ -62,12 +64,17 @@ async def promote_due(database: Database) -> int:
 
 
 def _soon(database: Database) -> sa.ColumnElement[datetime]:
-    """The database's own now; a literal on SQLite, where this machine's clock is the only one."""
-    return sa.func.clock_timestamp() if database.dialect == "postgresql" else sa.literal(utc_now(), Time)
+    """The database's own now, asked in the statement; a literal where this process's clock is the one that counts."""
+    return sa.func.clock_timestamp() if database.clock is None else sa.literal(database.clock(), Time)
 
 
-async def rescue_worker(database: Database, worker_id: UUID, reason: str) -> int:
-    """Ends a dead worker's row and takes its running jobs back; answers how many. Doing it twice changes nothing."""
+async def rescue_worker(
+    database: Database, worker_id: UUID, reason: str, chance: Chance = random.random
+) -> int:
+    """Ends a dead worker's row and takes its running jobs back; answers how many. Doing it twice changes nothing.
+
+    `chance` draws the jitter of a retry, from [0, 1).
+    """
     async with database.transaction() as session:
         now = await database.now(session)
         await session.execute(
@@ -78,10 +85,10 @@ async def rescue_worker(database: Database, worker_id: UUID, reason: str) -> int
         )
         changed(session, "worker", worker_id, int(now.timestamp() * 1000))
         lost = sa.select(JobLog).where(JobLog.status == "running", JobLog.worker_id == worker_id)
-        return await _rescue(session, lost, now, reason)
+        return await _rescue(session, lost, now, reason, chance)
 
 
-async def rescue_orphans(database: Database) -> int:
+async def rescue_orphans(database: Database, chance: Chance = random.random) -> int:
     """Takes back running jobs whose worker's row has ended or is gone; answers how many."""
     living = sa.select(Worker.id).where(Worker.ended_at.is_(None))
     orphan = sa.and_(
@@ -91,10 +98,12 @@ async def rescue_orphans(database: Database) -> int:
         return 0
     async with database.transaction() as session:
         now = await database.now(session)
-        return await _rescue(session, sa.select(JobLog).where(orphan), now, "its worker had ended")
+        return await _rescue(session, sa.select(JobLog).where(orphan), now, "its worker had ended", chance)
 
 
-async def _rescue(session: AsyncSession, lost: sa.Select[tuple[JobLog]], now: datetime, reason: str) -> int:
+async def _rescue(
+    session: AsyncSession, lost: sa.Select[tuple[JobLog]], now: datetime, reason: str, chance: Chance
+) -> int:
     """A loss burns no retry; the epoch grows, so whatever the dead one still sends is stale."""
     lost = lost.order_by(JobLog.id).limit(BATCH).with_for_update(skip_locked=True)
     jobs = (await session.scalars(lost.execution_options(populate_existing=True))).all()
@@ -106,7 +115,7 @@ async def _rescue(session: AsyncSession, lost: sa.Select[tuple[JobLog]], now: da
         status, why = after_loss(job, fragile, overdue)
         words = OVERDUE.format(job.timeout_s) if overdue else f"Its worker died under it ({reason})."
         session.add(_lost_attempt(job, now, status if overdue else "lost", why or "worker_lost", words))
-        _put(job, status, why, words, now, offers.get(job.job_name, ("restart", RetryPolicy()))[1])
+        _put(job, status, why, words, now, offers.get(job.job_name, ("restart", RetryPolicy()))[1], chance())
         if status == "queued":
             ring(session, [Doorbell(job.id, job.queue, job.priority, rescue=True)])
         moved(counts, job, "running", status)
@@ -142,7 +151,9 @@ def after_loss(job: JobLog, fragile: set[str], overdue: bool) -> tuple[str, str 
     return "queued", None
 
 
-def _put(job: JobLog, status: str, why: str | None, words: str, now: datetime, policy: RetryPolicy) -> None:
+def _put(
+    job: JobLog, status: str, why: str | None, words: str, now: datetime, policy: RetryPolicy, chance: float
+) -> None:
     """Writes the rescued row's columns. The epoch grows, so whatever the dead process still sends is stale."""
     job.status, job.reason = status, why
     job.rev += 1
@@ -153,7 +164,7 @@ def _put(job: JobLog, status: str, why: str | None, words: str, now: datetime, p
         return
     if status == "retrying":
         job.epoch, job.error = job.epoch + 1, words
-        job.run_at = now + timedelta(seconds=policy.delay(job.attempt, random.random()))
+        job.run_at = now + timedelta(seconds=policy.delay(job.attempt, chance))
         return
     job.completed_at = now
     job.lost_count += why in ("poison", "worker_lost")
@@ -220,15 +231,18 @@ class Observations:
         return [worker_id for worker_id, (_, since) in self.seen.items() if now - since >= self.lease_s]
 
 
-async def rescue_lost(database: Database, observations: Observations, now: float) -> int:
+async def rescue_lost(
+    database: Database, observations: Observations, now: float, chance: Chance = random.random
+) -> int:
     """One sweep: workers whose beat has stopped are declared dead, and orphans are taken back. `now` is monotonic."""
     async with database.read() as connection:
         rows = await connection.execute(sa.select(Worker.id, Worker.beat).where(Worker.ended_at.is_(None)))
         dead = observations.stopped([(row[0], row[1]) for row in rows], now)
     rescued = 0
     for worker_id in dead:
-        rescued += await rescue_worker(database, worker_id, f"no sign of life for {observations.lease_s:g} s")
-    return rescued + await rescue_orphans(database)
+        reason = f"no sign of life for {observations.lease_s:g} s"
+        rescued += await rescue_worker(database, worker_id, reason, chance)
+    return rescued + await rescue_orphans(database, chance)
 
 
 async def _update(session: AsyncSession, ids: Iterable[UUID], **values: Any) -> Sequence[Any]:

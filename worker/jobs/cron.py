@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
-NAMED = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
-EVERY = re.compile(r"every [1-9][0-9]{0,6}\s?(s|m|h|d)")
-KEYS = frozenset({"cron", "time_zone", "args"})
+POLICIES = {"missed": ("latest", "skip", "all"), "overlap": ("skip", "allow", "cancel_running")}
+KEYS = frozenset({"cron", "time_zone", "args", "name", *POLICIES})
 
 
 class BadSchedule(ValueError):
@@ -70,26 +66,34 @@ def _checked(schedule: Any) -> dict[str, Any]:
     args = schedule.get("args") or {}
     if not isinstance(args, Mapping):
         raise BadSchedule(f"the schedule's args are {args!r}; they are an object of arguments by name")
+    for key, allowed in POLICIES.items():
+        if schedule.get(key, allowed[0]) not in allowed:
+            raise BadSchedule(f"{key}={schedule[key]!r}: it is one of {', '.join(allowed)}")
+    name = schedule.get("name", "a name")
+    if not isinstance(name, str) or not 0 < len(name) <= 90 or not name.isprintable():
+        raise BadSchedule(f"name={name!r}: it is a text of 1 to 90 printable characters")
+    more = {key: schedule[key] for key in ("name", *POLICIES) if key in schedule}
     zone = schedule.get("time_zone") or "UTC"
-    return {"cron": _expression(schedule["cron"]), "time_zone": _zone(zone), "args": dict(args)}
+    return {"cron": _expression(schedule["cron"]), "time_zone": _zone(zone), "args": dict(args), **more}
 
 
 def _expression(text: str) -> str:
-    from cronsim import CronSim, CronSimError
+    from worker.errors import Invalid
+    from worker.schedules.cron import checked_expression
 
     text = " ".join(text.split())
-    if text.lower() in NAMED or EVERY.fullmatch(text):
-        return text
     try:
-        CronSim(text, datetime(2026, 1, 1, tzinfo=UTC))
-    except CronSimError as error:
-        raise BadSchedule(f"cron={text!r} is not a cron expression: {error}") from None
+        checked_expression(text)
+    except Invalid as error:
+        raise BadSchedule(f"cron={text!r} is not a cron expression: {error.message}") from None
     return text
 
 
-def _zone(name: str) -> str:
+def _zone(name: Any) -> str:
+    from worker.errors import Invalid
+    from worker.schedules.cron import checked_zone
+
     try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError, TypeError):  # not found, malformed, unreadable, not text
+        return checked_zone(name)
+    except Invalid:
         raise BadSchedule(f"time_zone={name!r} is not an IANA time zone like Europe/Warsaw") from None
-    return name

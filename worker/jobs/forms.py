@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from worker import strict_json
@@ -60,8 +61,19 @@ def to_form(field: Field, value: Any) -> str:
     if field.kind == "list" and _one_a_line(field) and isinstance(value, list):
         return "\n".join(str(item) for item in value)
     if isinstance(value, str) and field.kind != "json":
-        return value.removesuffix("Z").removesuffix("+00:00") if field.kind == "datetime" else value
+        return _in_utc(value) if field.kind == "datetime" else value
     return json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, dict | list) else None)
+
+
+def _in_utc(text: str) -> str:
+    """The same instant without its zone, as a form's control takes it: with an offset it would show nothing."""
+    text = text.removesuffix("Z").removesuffix("+00:00")
+    if not ZONED.match(text):
+        return text
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None).isoformat()
+    except (ValueError, OverflowError):
+        return text
 
 
 class _LeftOut:

@@ -137,10 +137,17 @@ class Job:
             "isolation": self.isolation,
             "on_lost": self.on_lost,
             "on_events": list(self.on_events),
-            "schedules": list(self.schedules),
+            "schedules": [self._without_secrets(schedule) for schedule in self.schedules],
         }
         digest = hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode())
         return {**row, "fingerprint": digest.hexdigest()}
+
+    def _without_secrets(self, schedule: dict[str, Any]) -> dict[str, Any]:
+        from worker.jobs import secret
+
+        hidden = secret.names(self.fields)
+        args = {name: secret.MASK if name in hidden else value for name, value in schedule["args"].items()}
+        return {**schedule, "args": args}
 
 
 class JobFunction(Generic[P, R]):

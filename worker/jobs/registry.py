@@ -87,10 +87,10 @@ class Registry:
         return self
 
     def _say_what_waits(self) -> None:
-        """Nobody should believe that a job runs by the clock, or by an event, in a version that does not do it."""
-        waiting = [job.name for job in self._jobs.values() if job.schedules or job.on_events]
+        """Nobody should believe that a job runs by an event in a version that does not do it."""
+        waiting = [job.name for job in self._jobs.values() if job.on_events]
         if waiting:
-            log.warning("schedules and on= are recorded, but this version does not act on them", jobs=waiting)
+            log.warning("on= is recorded, but this version does not act on it", jobs=waiting)
 
     def _collect(self, module: ModuleType) -> None:
         for value in list(vars(module).values()):

@@ -21,6 +21,7 @@ from worker.process import presence
 from worker.process.entry import Line, Orders, Stop, begin
 from worker.queue.lanes import QueueChoice, parse_priorities, parse_queues
 from worker.queue.receiver import DRAIN_S, JobReceiver
+from worker.schedules.code import advertised
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -73,6 +74,7 @@ class WorkerChild:
             kind,
             supervisor_id=supervisor_id,
             registry=self.engine.registry,
+            schedules=advertised(self.engine.registry, self.engine.settings.secret_key),
             queues=self.recorder.scope.queues,
             priorities=self.orders.priorities,
             slots=self.orders.concurrency,

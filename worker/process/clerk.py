@@ -21,6 +21,8 @@ from worker.process import presence
 from worker.process.entry import Line, Orders, Stop, begin
 from worker.process.identity import boot_id, is_gone
 from worker.process.models import Worker
+from worker.schedules import clock
+from worker.schedules.code import CodeSchedules
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -66,9 +68,11 @@ class Loop:
 def loops(engine: Engine) -> list[Loop]:
     """Everything that must happen by itself on a desk."""
     database, settings = engine.database, engine.settings
-    seen = sweeper.Observations(settings.lease_s)
+    seen, code = sweeper.Observations(settings.lease_s), CodeSchedules()
     return [
         Loop("due", 0.25, lambda: sweeper.promote_due(database), full=sweeper.BATCH),
+        Loop("schedules", 0.25, lambda: clock.fire_due(database), full=clock.BATCH),
+        Loop("code schedules", 0.5, lambda: code.apply(database)),
         Loop("lost", 1.0, lambda: sweeper.rescue_lost(database, seen, time.monotonic()), full=sweeper.BATCH),
         Loop("gone", 1.0, lambda: rescue_gone(database)),
         Loop("unknown jobs", 60.0, lambda: sweeper.fail_unknown(database)),

@@ -31,6 +31,8 @@ class Worker(Base):
     jobs: Mapped[list[Any]] = mapped_column(JSON, default=list)
     """Names of the jobs that this process can run."""
     modules: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    schedules: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    """What its code has of schedules, as `worker.schedules.code.CodeSchedule` writes them."""
     priorities: Mapped[str] = mapped_column(sa.String(10), default="0-9")
     slots: Mapped[int] = mapped_column(default=0)
     busy: Mapped[int] = mapped_column(default=0)

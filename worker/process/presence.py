@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -34,6 +34,7 @@ async def enter(
     *,
     supervisor_id: UUID | None = None,
     registry: Registry | None = None,
+    schedules: Sequence[Mapping[str, Any]] = (),
     queues: Sequence[str] = (),
     priorities: str = "0-9",
     slots: int = 0,
@@ -47,7 +48,7 @@ async def enter(
                 id=worker_id, supervisor_id=supervisor_id, kind=kind, host=me.host, pid=me.pid, boot_id=me.boot_id,
                 process_started=me.process_started, version=_version(), queues=list(queues),
                 jobs=registry.names() if registry else [], modules=list(registry.modules) if registry else [],
-                priorities=priorities, slots=slots, beat_at=now, started_at=now,
+                schedules=[dict(one) for one in schedules], priorities=priorities, slots=slots, beat_at=now, started_at=now,
             )
         )  # fmt: skip
         changed(session, "worker", worker_id, 1)

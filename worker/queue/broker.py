@@ -13,12 +13,14 @@ from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.depends.progress_tracker import TaskProgress, TaskState
 from taskiq.message import TaskiqMessage
 
+from worker.accounts.actor import ENGINE
 from worker.db.base import new_id
 from worker.db.session import Database
 from worker.errors import JobFailed
 from worker.joblogs.models import JobLog
 from worker.joblogs.states import is_terminal
 from worker.jobs.registry import Registry, from_labels
+from worker.schedules.ensure import ensure
 
 OPTIONS = ("queue", "priority", "run_at", "unique_key", "max_retries", "timeout_s", "user", "tags", "note")
 """The labels of a message that decide about its JobLog; other labels mean nothing here and never become headers."""
@@ -172,6 +174,12 @@ class JobQueue:
 
     async def enqueue(self, job_name: str, **kwargs: Any) -> str:
         return str(await self.engine.enqueue(job_name, dict(to_jsonable_python(kwargs))))
+
+    async def schedule(self, job_name: str, cron: str, **kwargs: Any) -> str:
+        args = dict(to_jsonable_python(kwargs))
+        async with self.engine.database.transaction() as session:
+            schedule = await ensure(session, job_name, cron, args, actor=ENGINE)
+            return str(schedule.id)
 
 
 class TaskiqJobQueueAdapter(JobQueue):

@@ -83,3 +83,12 @@ class JobQueueProtocol(Protocol):
             UnknownJob: no worker offers it.
             Invalid: arguments that do not fit its signature.
         """
+
+    async def schedule(self, job_name: str, cron: str, **kwargs: Any) -> str:
+        """Runs a job with these arguments whenever `cron` is due (UTC); returns the schedule's id.
+
+        Asking for the same again, as programs do at each start, returns the one that is there.
+
+        Raises:
+            Invalid: naming the wrong part of the expression, or arguments that do not fit.
+        """

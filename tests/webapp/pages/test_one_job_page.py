@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import timedelta
 from uuid import uuid4
 
 from tests.webapp.pages import jobs
 from tests.webapp.pages.conftest import Crew, flash_of, job_id_of
 from tests.webapp.rows import Rows
 from tests.webapp.site import Browser, Site
+from worker.db.base import utc_now
 
 HX = {"HX-Request": "true", "HX-Current-URL": "http://127.0.0.1:8000/job-logs"}
 
@@ -185,7 +187,7 @@ async def test_every_action_leaves_who_did_it(site: Site, crew: Crew, ada: Brows
     await ada.post(f"/job-logs/{job_id}/retry")
     entries = await site.audited(object_id=job_id)
     assert [(entry.action, entry.actor, entry.via) for entry in entries] == [("job.retry", "Ada", "desk")]
-    assert "job.retry" in (await ada.get(f"/job-logs/{job_id}?tab=audit")).text
+    assert "job retry" in (await ada.get(f"/job-logs/{job_id}?tab=audit")).text
 
 
 async def test_a_job_under_way_has_a_place_for_its_result_and_its_error(crew: Crew, ada: Browser) -> None:
@@ -198,3 +200,30 @@ async def test_a_job_under_way_has_a_place_for_its_result_and_its_error(crew: Cr
     text = (await ada.get(f"/job-logs/{job_id}")).text
     assert "bob@example.com" in text
     assert f"/job-logs/{job_id}?tab=error" not in text
+
+
+async def test_each_box_that_was_reached_says_when(ada: Browser, rows: Rows) -> None:
+    waiting, went_well = await rows.add(
+        rows.job(
+            status="retrying",
+            attempt=2,
+            error="once",
+            started_at=utc_now(),
+            run_at=utc_now() + timedelta(seconds=50),
+        ),
+        rows.job(status="success", attempt=3),
+    )
+    for job_id, taken in ((waiting, 3), (went_well, 4)):
+        path = re.findall(
+            r'<li class="path-step[^"]*is-taken.*?</li>',
+            (await ada.get(f"/job-logs/{job_id}")).text,
+            re.DOTALL,
+        )
+        assert [box.count("<time") for box in path] == [1] * taken
+
+
+async def test_an_entry_of_the_audit_log_leads_to_its_job(site: Site, crew: Crew, ada: Browser) -> None:
+    job_id = await failed_mail(crew)
+    await ada.post(f"/job-logs/{job_id}/retry")
+    text = (await ada.get(f"/job-logs/{job_id}?tab=audit")).text
+    assert f'<a class="mono muted" href="/job-logs/{job_id}">{job_id}</a>' in text

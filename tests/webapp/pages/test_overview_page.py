@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from uuid import uuid4
 
 from tests.webapp.pages.conftest import Crew, flash_of
 from tests.webapp.rows import Rows
@@ -11,6 +12,7 @@ from tests.webapp.site import Browser, Site
 from webapp.queries.attention import Surroundings, attention
 from worker.db.base import utc_now
 from worker.db.session import Database
+from worker.events.models import OutboxRow
 from worker.joblogs import bulk
 
 
@@ -134,3 +136,18 @@ async def test_a_bulk_action_on_a_selection_names_what_it_cannot_do(
     assert "1, they cannot be retried as they are" in preview.text
     nothing = await ada.post("/job-logs/bulk", {"action": "retry"}, follow_redirects=True)
     assert flash_of(nothing).startswith("failed: ")
+
+
+async def test_the_feed_tells_a_lost_worker_from_a_retry(crew: Crew, ada: Browser, site: Site) -> None:
+    data = {"job_id": str(uuid4()), "job_name": "send_email", "queue": "mail"}
+    event = {
+        "event_id": str(uuid4()),
+        "event_type": "job.lost",
+        "timestamp": utc_now().isoformat(),
+        "data": data,
+    }
+    async with site.database.transaction() as session:
+        session.add(OutboxRow(events=[event], created_at=utc_now()))
+    feed = (await ada.get("/")).text.partition('id="feed"')[2]
+    assert "Worker lost" in feed
+    assert "Retrying" not in feed

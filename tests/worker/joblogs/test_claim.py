@@ -12,6 +12,7 @@ from tests.worker.joblogs.conftest import ADA, Bench
 from worker.db.base import new_id, utc_now
 from worker.joblogs.limits import admit
 from worker.joblogs.recorder import Outcome
+from worker.joblogs.sweeper import rescue_worker
 from worker.jobs import actions as controls
 
 
@@ -118,3 +119,12 @@ def test_what_is_admitted_never_exceeds_a_limit(
         assert job_id in admitted or name in full_jobs or queue in full_queues
     assert full_jobs <= set(jobs)
     assert full_queues <= set(queues)
+
+
+async def test_a_worker_that_was_declared_dead_takes_nothing_more(bench: Bench) -> None:
+    frozen = await bench.recorder()
+    job = await bench.enqueue()
+    await rescue_worker(bench.database, frozen.worker_id, "it did not beat")
+    assert await frozen.claim(job.id) is None
+    assert await frozen.poll(1) == []
+    assert (await bench.row(job.id)).status == "queued"

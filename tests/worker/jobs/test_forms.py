@@ -122,3 +122,18 @@ def test_what_a_form_shows_is_read_back_as_the_same() -> None:
 
 def test_names_may_carry_a_prefix() -> None:
     assert from_form(FIELDS, {f"arg.{k}": v for k, v in FILLED.items()}, prefix="arg.")["count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("kept", "shown"),
+    [
+        ("2026-11-25T10:00:00+01:00", "2026-11-25T09:00:00"),
+        ("2026-11-25T10:00:00.250000-02:30", "2026-11-25T12:30:00.250000"),
+        ("2026-11-25T10:00Z", "2026-11-25T10:00"),
+        ("2026-11-25T10:00:00", "2026-11-25T10:00:00"),
+        ("0001-01-01T00:00:00+05:00", "0001-01-01T00:00:00+05:00"),
+    ],
+)
+def test_a_date_and_time_is_shown_as_the_same_instant_in_utc(kept: str, shown: str) -> None:
+    at = next(field for field in FIELDS if field.name == "at")
+    assert to_form(at, kept) == shown

@@ -8,7 +8,7 @@ from alembic import op
 from worker.db.base import Time
 
 revision = "controls"
-down_revision = "0001"
+down_revision = "schedules"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,36 @@
+"""What the model says is what the real actions do, on both databases, with the time given to them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+
+from tests.worker.joblogs.conftest import Bench
+from tests.worker.joblogs.simulation.mutants import WRONG, telling
+from tests.worker.joblogs.simulation.replay import Differs, Replay, shortest
+from tests.worker.joblogs.simulation.world import Step, World, steps_of
+from worker.db.session import Database
+
+TRACES = int(os.environ.get("M_SIMULATION_TRACES", "1"))
+STEPS = 60
+
+
+async def replay(database: Database, steps: Sequence[Step]) -> Differs | None:
+    world = World(keep=True).run(steps)
+    try:
+        replay = Replay(database)
+        await replay.empty()
+        await replay.run(world.calls)
+        await replay.check_events(world)
+    except Differs as differs:
+        return differs
+    return None
+
+
+async def test_traces_that_tell_a_missing_guard_do_not_tell_the_database_from_the_model(bench: Bench) -> None:
+    seeds = {seed for mutant in WRONG for seed in telling(mutant, STEPS, TRACES)}
+    for seed in sorted(seeds):
+        if differs := await replay(bench.database, steps_of(seed, STEPS)):
+            steps = await shortest(steps_of(seed, STEPS), partial(replay, bench.database))
+            raise AssertionError(f"seed {seed}: {differs}\nenough: {steps}")

@@ -57,6 +57,12 @@ def valkey_server() -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
+def own_valkey_server() -> Iterator[ValkeyServer]:
+    """A Valkey that this test alone may stop and kill."""
+    yield from _running(ValkeyServer)
+
+
+@pytest.fixture
 def valkey_url(valkey_server: ValkeyServer) -> str:
     """The URL of an emptied Valkey."""
     _flush(valkey_server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -36,6 +37,16 @@ def copy(tmp_path: Path) -> Path:
 def test_compose_accepts_it(copy: Path) -> None:
     checked = compose_config(copy)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_compose_accepts_the_documented_override_for_redis(copy: Path) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    (override,) = re.findall(r"```yaml\n(# compose\.redis\.yaml.*?)```", page, re.DOTALL)
+    (copy / "compose.redis.yaml").write_text(override)
+    files = ["-f", copy / "compose.yaml", "-f", copy / "compose.redis.yaml"]
+    done = subprocess.run([COMPOSE, *files, "config"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count("REDIS_URL: redis://redis:6379/0")) == (0, 2), done.stderr
+    assert "nats:2" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from uuid import UUID
 import structlog
 
 from worker.batch import MicroBatch
+from worker.cache.memory import InMemoryCache
+from worker.cache.port import CacheProtocol
 from worker.db.session import Database, Pending
 from worker.errors import NotBound
 from worker.events.memory import InMemoryEventBus
@@ -47,6 +49,7 @@ class Engine:
         broker: JobBroker,
         doorbells: Doorbells,
         socket: SocketProtocol,
+        cache: CacheProtocol | None = None,
     ) -> None:
         self.settings = settings
         self.database = database
@@ -55,6 +58,7 @@ class Engine:
         self.doorbells = doorbells
         self.socket = socket
         self.bus = _event_bus(settings)
+        self.cache: CacheProtocol = cache or InMemoryCache()
         self.catalogue = Catalogue(
             database, self.registry, max_retries=settings.job_max_retries, timeout_s=settings.job_timeout_s
         )
@@ -73,11 +77,8 @@ class Engine:
     def create(cls, settings: Settings, *, registry: Registry | None = None) -> Engine:
         """Chooses the adapters that `settings` ask for. Nothing is opened before `start`."""
         database = Database(settings.database_url)
-        if settings.nats_url:
-            broker = NatsJobBroker(settings.nats_url, settings.prefix)
-            socket = NatsSocketAdapter(settings.nats_url, settings.prefix)
-            return cls(settings, database, registry, broker, NatsDoorbells(broker), socket)
-        return cls(settings, database, registry, JobBroker(), MemoryDoorbells(), InMemorySocketAdapter())
+        broker, doorbells, socket = _transport(settings)
+        return cls(settings, database, registry, broker, doorbells, socket, _cache(settings))
 
     @classmethod
     def bound(cls) -> Engine:
@@ -93,14 +94,14 @@ class Engine:
     async def start(self) -> None:
         """Connects; a broker that is away is waited for in the background."""
         Engine.running, self.loop = self, asyncio.get_running_loop()
-        await asyncio.gather(self.doorbells.start(), self.socket.start())
+        await asyncio.gather(self.doorbells.start(), self.socket.start(), self.cache.start())
 
     async def stop(self) -> None:
         """Ends what is under way and closes every connection."""
         await self._requests.drain()
         await self.database.settle()
         await self.bus.stop()
-        await asyncio.gather(self.doorbells.stop(), self.socket.stop())
+        await asyncio.gather(self.doorbells.stop(), self.socket.stop(), self.cache.stop())
         await self.database.close()
         if Engine.running is self:
             Engine.running = None
@@ -133,6 +134,33 @@ class Engine:
             changes = [[kind, key, rev] for (kind, key), rev in pending.changes.items()]
             outbox = [str(row_id) for row_id in pending.outbox_ids]
             await self.socket.broadcast(CHANGES, {"changes": changes, "outbox": outbox})
+
+
+def _transport(settings: Settings) -> tuple[JobBroker, Doorbells, SocketProtocol]:
+    """NATS where there is one, else Redis, else this process alone."""
+    if settings.nats_url:
+        broker = NatsJobBroker(settings.nats_url, settings.prefix)
+        return broker, NatsDoorbells(broker), NatsSocketAdapter(settings.nats_url, settings.prefix)
+    if settings.redis_url:
+        return _redis_transport(settings.redis_url, settings.prefix)
+    return JobBroker(), MemoryDoorbells(), InMemorySocketAdapter()
+
+
+def _redis_transport(url: str, prefix: str) -> tuple[JobBroker, Doorbells, SocketProtocol]:
+    from worker.live.redis import RedisSocketAdapter
+    from worker.queue.redis import RedisDoorbells, RedisJobBroker
+
+    broker = RedisJobBroker(url, prefix)
+    return broker, RedisDoorbells(broker, url), RedisSocketAdapter(url, prefix)
+
+
+def _cache(settings: Settings) -> CacheProtocol:
+    """Redis wherever there is one, whatever carries the doorbells."""
+    if not settings.redis_url:
+        return InMemoryCache()
+    from worker.cache.redis import RedisCache
+
+    return RedisCache(settings.redis_url, settings.prefix)
 
 
 def enqueue_sync(job_name: str, args: dict[str, Any] | None = None, **options: Any) -> UUID:

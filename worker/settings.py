@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -120,9 +121,9 @@ class _Reader:
             "environment_colour": self.colour(colour.strip()),
             "secret_key": self.secret_key(home, host),
         }
-        if values["redis_url"] and not values["nats_url"]:
+        if values["redis_url"] and not all(find_spec(name) for name in ("redis", "taskiq_redis")):
             self.mistakes.append(
-                "REDIS_URL is set without NATS_URL: jobs cannot travel over Redis in this version, set NATS_URL"
+                'REDIS_URL is set, but the Redis client is not installed: run pip install "m-desk[redis]", or unset REDIS_URL'
             )
         if self.mistakes:
             raise SettingsError(count=len(self.mistakes), mistakes="; ".join(self.mistakes))
@@ -181,7 +182,9 @@ class _Reader:
             return None
         try:
             parts = urlsplit(value)
-            good = parts.scheme in schemes and bool(parts.netloc or parts.scheme == "unix")
+            good = (
+                parts.scheme in schemes and bool(parts.netloc or parts.scheme == "unix") and parts.port != 0
+            )
         except ValueError:
             good = False
         if not good:

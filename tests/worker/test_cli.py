@@ -4,6 +4,7 @@ import io
 import json
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -219,6 +220,50 @@ def test_doctor_names_a_broker_that_does_not_answer(shell: Shell, sqlite_url: st
     assert done.returncode == 0
     assert "WARN  broker: nats://127.0.0.1:1 does not answer" in done.stdout
     assert "secret-token" not in done.stdout + done.stderr
+
+
+def test_doctor_says_what_a_redis_would_lose(shell: Shell, sqlite_url: str, valkey_url: str) -> None:
+    shell.set(DATABASE_URL=sqlite_url, REDIS_URL=valkey_url)
+    done = shell.m("doctor")
+    assert done.returncode == 0
+    assert f"ok    broker: connected to {valkey_url}" in done.stdout
+    assert "WARN  redis persistence: appendonly is off" in done.stdout
+    assert "redis memory" not in done.stdout
+    command(valkey_url, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        assert "WARN  redis memory: maxmemory-policy is allkeys-lru" in shell.m("doctor").stdout
+    finally:
+        command(valkey_url, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+def test_doctor_looks_at_the_cache_beside_nats(shell: Shell, sqlite_url: str, valkey_url: str) -> None:
+    shell.set(DATABASE_URL=sqlite_url, NATS_URL="nats://127.0.0.1:1", REDIS_URL=valkey_url)
+    assert "ok    cache: Redis answers" in shell.m("doctor").stdout
+    shell.set(REDIS_URL="redis://:s3cr3t@127.0.0.1:1")
+    done = shell.m("doctor")
+    assert "WARN  cache: Redis does not answer" in done.stdout
+    assert "s3cr3t" not in done.stdout + done.stderr
+
+
+def test_a_redis_without_its_client_says_what_to_install(
+    shell: Shell, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    shell.set(DATABASE_URL=sqlite_url, REDIS_URL="redis://:s3cr3t@127.0.0.1:1")
+    for arguments in (["dev"], ["worker"], ["web"], ["doctor"], ["job", "list"]):
+        done = shell.m(*arguments)
+        assert done.returncode == 78, (arguments, done)
+        assert 'pip install "m-desk[redis]"' in done.stderr
+        assert "s3cr3t" not in done.stderr
+    shell.set(NATS_URL="nats://127.0.0.1:1")
+    assert shell.m("worker").returncode == 78
+
+
+def command(url: str, *words: str) -> None:
+    from redis import Redis
+
+    with Redis.from_url(url) as client:
+        client.execute_command(*words)
 
 
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:

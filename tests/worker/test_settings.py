@@ -88,9 +88,26 @@ def test_database_urls_get_the_driver(tmp_path: Path, given: str, wanted: str) -
     assert read(tmp_path, DATABASE_URL=given).database_url == wanted
 
 
-def test_redis_alone_is_refused_rather_than_ignored(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="REDIS_URL is set without NATS_URL"):
-        read(tmp_path, REDIS_URL="redis://127.0.0.1:6379")
+@pytest.mark.parametrize(
+    ("given", "transport"),
+    [
+        ({}, "memory"),
+        ({"REDIS_URL": "rediss://:word@h:6380/1"}, "redis"),
+        ({"NATS_URL": "nats://h"}, "nats"),
+        ({"NATS_URL": "nats://h", "REDIS_URL": "redis://h"}, "nats"),
+    ],
+)
+def test_the_urls_choose_how_doorbells_travel(tmp_path: Path, given: dict[str, str], transport: str) -> None:
+    assert read(tmp_path, **given).transport == transport
+
+
+@pytest.mark.parametrize("url", ["http://h", "redis://", "redis://h:port", "redis://h:0", "rediss:h"])
+def test_a_redis_url_that_is_none_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match=r"REDIS_URL=.* is not allowed: it must be a URL like redis://"):
+        read(tmp_path, REDIS_URL=url)
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, REDIS_URL="http://desk:s3cr3t@h")
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_database_in_memory_is_refused(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ GROUPS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "home": ("M_HOME", "The folder of this desk's own files"),
         "database_url": ("DATABASE_URL", "The database that holds the truth"),
         "nats_url": ("NATS_URL", "The broker whose messages wake the workers"),
-        "redis_url": ("REDIS_URL", "The broker where there is no NATS"),
+        "redis_url": ("REDIS_URL", "The broker where there is no NATS, else the cache"),
         "prefix": ("M_PREFIX", "The first word of this desk's subjects on the broker"),
         "job_modules": ("M_JOB_MODULES", "The modules that workers import for their jobs"),
     },

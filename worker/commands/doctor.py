@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import stat
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CLOCK_SLACK_S = 2.0
 BROKER_LOOKS = 60
 """It connects in the background; three seconds are enough where one answers."""
+OLDEST_REDIS = (6, 2)
 MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
 
 
@@ -199,18 +201,48 @@ async def _broker(settings: Settings) -> list[Finding]:
                 break
             await asyncio.sleep(0.05)
         stats = await engine.doorbells.stats()
+        cache = _cache(settings, engine.cache.connected)
     if not stats.get("connected"):
         return [
+            *cache,
             Finding(
                 "broker",
                 "warn",
                 f"{stats.get('url', settings.transport)} does not answer: jobs are found by polling",
-            )
+            ),
         ]
+    version = f", version {stats['version']}" if stats.get("version") else ""
     return [
-        Finding("broker", "ok", f"connected to {stats.get('url', settings.transport)}"),
+        *cache,
+        Finding("broker", "ok", f"connected to {stats.get('url', settings.transport)}{version}"),
         _broker_durability(stats),
+        *_redis(stats.get("server") or {}),
     ]
+
+
+def _cache(settings: Settings, connected: bool) -> list[Finding]:
+    """Only where it is another server than the broker."""
+    if not (settings.redis_url and settings.nats_url):
+        return []
+    if connected:
+        return [Finding("cache", "ok", "Redis answers")]
+    return [Finding("cache", "warn", "Redis does not answer: every web process asks the database by itself")]
+
+
+def _redis(server: dict[str, Any]) -> Iterator[Finding]:
+    """What of a Redis would lose doorbells, which costs time and no job."""
+    if not server:
+        return
+    number = re.match(r"(\d+)\.(\d+)", server["redis_version"])
+    if number and (int(number[1]), int(number[2])) < OLDEST_REDIS:
+        text = f"it is {server['redis_version']}: doorbells need Redis 6.2 or newer, or Valkey"
+        yield Finding("redis version", "fail", text)
+    if server["maxmemory_policy"] != "noeviction":
+        text = f"maxmemory-policy is {server['maxmemory_policy']}: it may throw doorbells away. Set it to noeviction"
+        yield Finding("redis memory", "warn", text)
+    if not server["appendonly"]:
+        text = "appendonly is off: a restart forgets what waits, and workers find those jobs by polling"
+        yield Finding("redis persistence", "warn", text)
 
 
 def _broker_durability(stats: dict[str, Any]) -> Finding:

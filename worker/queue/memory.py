@@ -1,4 +1,4 @@
-"""Doorbells within one process: for `m web` without a broker, and for tests. Same promises as NATS, nothing stored."""
+"""Doorbells within one process: for `m web` without a broker, and for tests. Same promises as NATS and Redis, nothing stored."""
 
 from __future__ import annotations
 

@@ -14,6 +14,8 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
+from tests.servers.nats import NatsServer
+from tests.servers.valkey import ValkeyServer
 from worker.engine import Engine
 from worker.joblogs.models import JobLog
 from worker.process.models import Worker
@@ -34,10 +36,15 @@ except DeskError as error:
 """
 
 
+def broker_at(server: NatsServer | ValkeyServer) -> dict[str, str]:
+    """The variable that makes a desk use this server."""
+    return {"NATS_URL" if isinstance(server, NatsServer) else "REDIS_URL": server.url}
+
+
 class Workers:
     """One `m worker` on a database and a broker, and an engine on the same."""
 
-    def __init__(self, folder: Path, database_url: str, nats_url: str | None, **environ: str) -> None:
+    def __init__(self, folder: Path, database_url: str, nats_url: str | None = None, **environ: str) -> None:
         self.folder = folder
         self.environ = {
             "DATABASE_URL": database_url,

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.servers.nats import NatsServer
-from tests.worker.process.harness import Workers
+from tests.servers.valkey import ValkeyServer
+from tests.worker.process.harness import Workers, broker_at
+from worker.db.base import new_id
+from worker.db.session import Doorbell
 from worker.joblogs.models import JobLog
 
 pytestmark = pytest.mark.timeout(180)
@@ -68,23 +71,59 @@ async def test_each_concurrent_job_gets_its_own_taskiq_context(sqlite_workers: W
     assert [(await sqlite_workers.job(job_id)).result for job_id in ids] == [True] * 30
 
 
+@pytest.mark.parametrize("broker", ["own_nats_server", "own_valkey_server"])
 async def test_an_idle_worker_starts_the_next_job_after_its_broker_was_killed(
-    tmp_path: Path, sqlite_url: str, own_nats_server: NatsServer
+    tmp_path: Path, sqlite_url: str, broker: str, request: pytest.FixtureRequest
 ):
-    async with Workers(tmp_path, sqlite_url, own_nats_server.url) as workers:
+    server: NatsServer | ValkeyServer = request.getfixturevalue(broker)
+    async with Workers(tmp_path, sqlite_url, **broker_at(server)) as workers:
         await workers.start()
         await workers.job(await workers.enqueue("add", a=1))
-        own_nats_server.kill()
+        server.kill()
         during = await workers.enqueue("add", a=2)
         assert (await workers.job(during)).status == "success"
-        own_nats_server.start()
+        server.start()
         await asyncio.sleep(1)
         row = await workers.job(await workers.enqueue("add", a=3))
         assert (row.started_at - row.enqueued_at).total_seconds() < 3
 
 
-async def test_jobs_run_while_there_is_no_broker_at_all(tmp_path: Path, sqlite_url: str):
-    async with Workers(tmp_path, sqlite_url, "nats://127.0.0.1:9") as workers:
+async def test_after_its_return_redis_wakes_workers_again_within_two_seconds(
+    tmp_path: Path, sqlite_url: str, own_valkey_server: ValkeyServer
+):
+    async with Workers(tmp_path, sqlite_url, **broker_at(own_valkey_server)) as workers:
+        await workers.start()
+        await workers.job(await workers.enqueue("add", a=1))
+        own_valkey_server.kill()
+        ids = [await workers.enqueue("add", a=n) for n in range(20)]
+        for job_id in ids:
+            assert (await workers.job(job_id)).status == "success"
+        own_valkey_server.start()
+        back = time.monotonic()
+        await workers.until(lambda: _rings_and_is_heard(workers), bool)
+        heard_after_s = time.monotonic() - back
+        print(f"doorbells were heard {heard_after_s:.2f} s after Redis was back")
+        assert heard_after_s < 2
+
+
+async def _rings_and_is_heard(workers: Workers) -> bool:
+    """Whether a doorbell of no job at all, which only the transport can bring, was taken and answered."""
+    doorbells = workers.engine.doorbells
+    await doorbells.ring([Doorbell(new_id(), "default")])
+    if not doorbells.connected:
+        return False
+    stream = f"{workers.environ['M_PREFIX']}:jobs:default:normal"
+    groups = await doorbells.broker.link.client.xinfo_groups(stream)
+    return any(group["last-delivered-id"] != b"0-0" for group in groups)
+
+
+@pytest.mark.parametrize(
+    "nowhere", [{"NATS_URL": "nats://127.0.0.1:9"}, {"REDIS_URL": "redis://127.0.0.1:9"}]
+)
+async def test_jobs_run_while_there_is_no_broker_at_all(
+    tmp_path: Path, sqlite_url: str, nowhere: dict[str, str]
+):
+    async with Workers(tmp_path, sqlite_url, **nowhere) as workers:
         await workers.start()
         ids = [await workers.enqueue("add", a=n) for n in range(40)]
         before = time.monotonic()

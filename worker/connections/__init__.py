@@ -1,0 +1,1 @@
+"""Connections that more than one adapter needs: kept for ever, and found dead within seconds when they are."""

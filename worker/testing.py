@@ -25,6 +25,8 @@ import sqlalchemy as sa
 from worker.db.base import Base, new_id, utc_now
 from worker.engine import Engine
 from worker.errors import NotFound
+from worker.events.job_starts import JobStarts
+from worker.events.takers import hand_over
 from worker.joblogs import capture
 from worker.joblogs.claims import Claimed, Scope
 from worker.joblogs.execute import execute
@@ -47,6 +49,7 @@ class Desk:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._worker_id = new_id()
+        self._starts = JobStarts()
         self._threads = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="job")
 
     async def run(self, job: JobFunction[..., Any] | str, **args: Any) -> JobLog:
@@ -61,12 +64,13 @@ class Desk:
         return await self.job(job_id)
 
     async def run_until_idle(self, *, also_later: bool = True) -> None:
-        """Executes everything that waits, and what that enqueues. With `also_later` (the default) nothing is waited
+        """Executes everything that waits, what that enqueues, and the jobs that wait for its events. With `also_later` (the default) nothing is waited
         for: retries and jobs with a `run_at` ahead are due at once.
         """
         for _ in range(MOST_ROUNDS):
             if also_later:
                 await self._make_due()
+            await hand_over(self.engine.database, [self._starts])
             await promote_due(self.engine.database)
             recorder = await self._recorder()
             claimed = await recorder.poll(CONCURRENCY)
@@ -149,6 +153,7 @@ async def desk(
                 await connection.run_sync(Base.metadata.create_all)
         async with engine:
             desk = Desk(engine)
+            await engine.catalogue.advertise(registry, new_id())
             try:
                 yield desk
             finally:

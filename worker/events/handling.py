@@ -31,7 +31,7 @@ def message_of(topic: str, event: BaseEvent | Sequence[BaseEvent]) -> Message:
     """
     if problem := type_problem(topic):
         raise Invalid({"topic": f"{str(topic)[:80]!r} {problem}"})
-    return Message(topic, [event] if isinstance(event, BaseEvent) else list(event))
+    return Message(topic, encode([event] if isinstance(event, BaseEvent) else event))
 
 
 def check_subscription(pattern: str, durable: str | None, since: datetime | None) -> None:
@@ -67,18 +67,18 @@ def decode(data: bytes) -> list[BaseEvent]:
     return events
 
 
-def split(events: Sequence[dict[str, Any]], limit: int = MAX_MESSAGE_BYTES) -> list[list[dict[str, Any]]]:
-    """The events in order, in parts of at most `limit` bytes of JSON; one that is larger is a part of its own."""
-    parts: list[list[dict[str, Any]]] = []
+def pack(events: Iterable[dict[str, Any]], limit: int = MAX_MESSAGE_BYTES) -> list[bytes]:
+    """The events in order as JSON arrays of at most `limit` bytes; an event that is larger is an array of its own."""
+    arrays: list[list[bytes]] = []
     room = 0
     for event in events:
-        size = len(msgspec.json.encode(event)) + 1
-        if not parts or size > room:
-            parts.append([])
-            room = limit - 2
-        parts[-1].append(event)
-        room -= size
-    return parts
+        text = msgspec.json.encode(event)
+        if not arrays or len(text) + 1 > room:
+            arrays.append([])
+            room = limit - 1
+        arrays[-1].append(text)
+        room -= len(text) + 1
+    return [b"[" + b",".join(array) + b"]" for array in arrays]
 
 
 def delay_s(deliveries: int) -> float:

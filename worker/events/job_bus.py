@@ -51,6 +51,7 @@ class JobBus:
             made: dict[str, Any] = {**event.as_json(), "event_type": topic}
         else:
             made = {"event_type": topic, "data": dict(event)}
+        made |= {"caused_by": f"job:{self._ctx.job_id}", "correlation_id": self._ctx.correlation_id}
         made["user_id"] = made.get("user_id") or self._ctx.user_id
         if session is not None:
             return publish_event(session, made).event_id

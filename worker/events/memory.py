@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from worker.db.base import utc_now
-from worker.events.handling import Handling, check_subscription, delay_s, encode, end, message_of
+from worker.events.handling import Handling, check_subscription, delay_s, end, message_of
 from worker.events.port import KEPT_FOR, MAX_DELIVERIES, Handler, Message
 from worker.events.types import BaseEvent
 
@@ -68,9 +68,7 @@ class InMemoryEventBus:
             if message.message_id in lately:
                 continue
             self._count += 1
-            self._kept.append(
-                _Kept(self._count, now, message.topic, encode(message.events), message.message_id)
-            )
+            self._kept.append(_Kept(self._count, now, message.topic, message.data, message.message_id))
         self._tell()
 
     async def subscribe(

@@ -22,7 +22,9 @@ class OutboxRow(Base):
     """[{"event_id", "event_type", "timestamp", "user_id", "data", …}, …]"""
     created_at: Mapped[datetime]
     published_at: Mapped[datetime | None]
+    """When the relay gave it to the bus."""
     matched_at: Mapped[datetime | None]
+    """When it was handed to those who act on events: jobs that wait for them, webhooks."""
 
     __table_args__ = (
         sa.Index(
@@ -30,6 +32,12 @@ class OutboxRow(Base):
             "id",
             postgresql_where=sa.text("published_at IS NULL"),
             sqlite_where=sa.text("published_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_outbox_unmatched",
+            "id",
+            postgresql_where=sa.text("matched_at IS NULL"),
+            sqlite_where=sa.text("matched_at IS NULL"),
         ),
         sa.Index("ix_outbox_created_at", "created_at"),
     )

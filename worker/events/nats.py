@@ -17,7 +17,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolic
 
 from worker.db.base import utc_now
 from worker.errors import BusAway
-from worker.events.handling import Handling, check_subscription, encode, end, message_of
+from worker.events.handling import Handling, check_subscription, end, message_of
 from worker.events.nats_pulls import Beginning, NatsSubscription
 from worker.events.port import ACK_WAIT_S, KEPT_FOR, Handler, Message
 from worker.events.types import BaseEvent
@@ -192,7 +192,7 @@ class NatsEventBusAdapter:
         headers = {"Nats-Msg-Id": message.message_id} if message.message_id else None
         await self.js.publish(
             f"{self.subject}.{message.topic}",
-            encode(message.events),
+            message.data,
             timeout=ANSWER_TIMEOUT_S,
             headers=headers,
         )

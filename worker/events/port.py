@@ -23,10 +23,10 @@ LONGEST_DELAY_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Events of one type on their way. The same `message_id` again within two minutes is dropped by brokers that can."""
+    """Events of one type on their way, as a JSON array. The same `message_id` again within two minutes is dropped."""
 
     topic: str
-    events: Sequence[BaseEvent]
+    data: bytes
     message_id: str = ""
 
 

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from worker.db.base import new_id
 from worker.errors import BusAway
-from worker.events.handling import Handling, check_subscription, delay_s, encode, end, message_of
+from worker.events.handling import Handling, check_subscription, delay_s, end, message_of
 from worker.events.port import ACK_WAIT_S, KEPT_FOR, MAX_DELIVERIES, Handler, Message
 from worker.events.types import BaseEvent
 
@@ -109,7 +109,7 @@ class RedisEventBusAdapter:
         kept_ms = int(KEPT_FOR.total_seconds() * 1000)
         async with self._client.pipeline(transaction=False) as pipe:
             for each in messages:
-                arguments: list[Any] = [each.message_id, each.topic, encode(each.events), kept_ms, REPEATS_S]
+                arguments: list[Any] = [each.message_id, each.topic, each.data, kept_ms, REPEATS_S]
                 await self._publish(keys=keys, args=arguments, client=pipe)
             await pipe.execute()
 

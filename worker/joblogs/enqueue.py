@@ -80,6 +80,8 @@ class Request:
     note: str | None = None
     job_id: UUID | None = None
     """The id the new job gets; a caller that has told it to somebody already gives it."""
+    always: bool = False
+    """Accepted above the depth limit too: nobody is there who could try again later."""
 
 
 async def accept(session: AsyncSession, requests: Sequence[Request]) -> list[JobLog | Exception]:
@@ -131,7 +133,8 @@ async def _row(
     if problems:
         raise Invalid(problems)
     queue = request.queue or offer.queue
-    await _refuse_if_full(session, reception, queue)
+    if not request.always:
+        await _refuse_if_full(session, reception, queue)
     run_at = request.run_at or now
     retries, timeout_s = offer.max_retries, offer.timeout_s
     return {

@@ -47,7 +47,7 @@ async def purge(database: Database, settings: Settings) -> dict[str, int]:
 
 def _past(now: datetime) -> list[tuple[Any, sa.ColumnElement[bool]]]:
     return [
-        (OutboxRow, OutboxRow.created_at < now - OUTBOX_FOR),
+        (OutboxRow, sa.and_(OutboxRow.created_at < now - OUTBOX_FOR, OutboxRow.matched_at.is_not(None))),
         (IdempotencyKey, IdempotencyKey.created_at < now - IDEMPOTENCY_FOR),
         (OneTimeToken, OneTimeToken.expires_at < now),
         (Session, sa.or_(Session.expires_at < now - TRACES_FOR, Session.ended_at < now - TRACES_FOR)),

@@ -95,6 +95,11 @@ class JobContext:
         return self._job.user_id
 
     @property
+    def correlation_id(self) -> str:
+        """Of the story this job is part of: jobs and events that it causes carry it on."""
+        return self._job.correlation_id or str(self._job.id)
+
+    @property
     def idempotency_key(self) -> str:
         """The same in every attempt of this job: give it to services that take one."""
         return str(self._job.id)
@@ -263,7 +268,7 @@ class JobContext:
         given = {
             "user": self.user_id,
             "caused_by": f"job:{self.job_id}",
-            "correlation_id": self._job.correlation_id or str(self.job_id),
+            "correlation_id": self.correlation_id,
             **options,
         }
         if key is None:

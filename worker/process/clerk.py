@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +17,13 @@ from worker.accounts.audit import SEAL_BATCH, seal
 from worker.db import migrate
 from worker.db.session import Database
 from worker.engine import Engine
+from worker.events.job_starts import JobStarts
+from worker.events.relay import BATCH as RELAY_BATCH
+from worker.events.relay import Relay
+from worker.events.takers import BATCH as TAKE_BATCH
+from worker.events.takers import Taker, hand_over
 from worker.joblogs import bulk, counters, maintenance, sweeper
+from worker.live.port import CHANGES, RESYNC, Message
 from worker.process import presence
 from worker.process.entry import Line, Orders, Stop, begin
 from worker.process.identity import boot_id, is_gone
@@ -28,6 +35,9 @@ from worker.settings import Settings
 log = structlog.get_logger(__name__)
 
 LONGEST_PAUSE_S = 30.0
+END_S = 2.0
+WAKE_GAP_S = 0.05
+"""A loop that is woken by every commit gathers this long: one look finds what twenty have brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,8 @@ class Loop:
     action: Callable[[], Awaitable[int]]
     full: int = 1
     first_after_s: float = 0.0
+    wake: asyncio.Event | None = None
+    """Set by whoever knows that there is something to do; the loop looks then, not only when its time has come."""
 
     async def run(self) -> None:
         """For ever; an error is said and makes the next look wait longer."""
@@ -46,7 +58,7 @@ class Loop:
         await asyncio.sleep(self.first_after_s)
         while True:
             try:
-                done = await self.action()
+                done = await self._act()
                 trouble = 0
             except Exception as error:
                 done = 0
@@ -57,7 +69,27 @@ class Loop:
                     error=f"{type(error).__name__}: {error}"[:300],
                     times=trouble,
                 )
-            await asyncio.sleep(self.pause_s(done, trouble))
+            await self._pause(self.pause_s(done, trouble))
+
+    async def _act(self) -> int:
+        """At the end an action under way may finish: one that is cut off in a statement leaves its connection behind."""
+        action = asyncio.ensure_future(self.action())
+        try:
+            return await asyncio.shield(action)
+        except asyncio.CancelledError:
+            await asyncio.wait({action}, timeout=END_S)
+            action.cancel()
+            await asyncio.gather(action, return_exceptions=True)
+            raise
+
+    async def _pause(self, pause_s: float) -> None:
+        if self.wake is None:
+            await asyncio.sleep(pause_s)
+            return
+        await asyncio.sleep(min(pause_s, WAKE_GAP_S))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.wake.wait(), max(0.0, pause_s - WAKE_GAP_S))
+        self.wake.clear()
 
     def pause_s(self, done: int, trouble: int) -> float:
         if trouble:
@@ -69,6 +101,9 @@ def loops(engine: Engine) -> list[Loop]:
     """Everything that must happen by itself on a desk."""
     database, settings = engine.database, engine.settings
     seen, code = sweeper.Observations(settings.lease_s), CodeSchedules()
+    relay = Relay(database, engine.bus)
+    takers: list[Taker] = [JobStarts()]
+    to_relay, to_hand_over = woken_by_events(engine), woken_by_events(engine)
     return [
         Loop("due", 0.25, lambda: sweeper.promote_due(database), full=sweeper.BATCH),
         Loop("schedules", 0.25, lambda: clock.fire_due(database), full=clock.BATCH),
@@ -76,12 +111,26 @@ def loops(engine: Engine) -> list[Loop]:
         Loop("lost", 1.0, lambda: sweeper.rescue_lost(database, seen, time.monotonic()), full=sweeper.BATCH),
         Loop("gone", 1.0, lambda: rescue_gone(database)),
         Loop("unknown jobs", 60.0, lambda: sweeper.fail_unknown(database)),
+        Loop("relay", 0.5, relay, full=RELAY_BATCH, wake=to_relay),
+        Loop("takers", 0.5, lambda: hand_over(database, takers), full=TAKE_BATCH, wake=to_hand_over),
         Loop("counts", 1.0, lambda: counters.fold(database), full=5000),
         Loop("bulk", 0.5, lambda: bulk.run_pending(database)),
         Loop("audit seal", 5.0, lambda: seal(database), full=SEAL_BATCH),
         Loop("recount", 86_400.0, lambda: counters.recount(database), first_after_s=3600.0),
         Loop("retention", 600.0, lambda: _purge(database, settings), full=maintenance.BATCH),
     ]
+
+
+def woken_by_events(engine: Engine) -> asyncio.Event:
+    """Set when some process says that it has recorded events."""
+    wake = asyncio.Event()
+
+    def hear(topic: str, message: Message) -> None:
+        if topic == RESYNC or (topic == CHANGES and message.get("outbox")):
+            wake.set()
+
+    engine.socket.subscribe(hear)
+    return wake
 
 
 async def rescue_gone(database: Database) -> int:

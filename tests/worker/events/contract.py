@@ -85,7 +85,7 @@ class EventBusContract:
     async def test_a_thousand_messages_all_arrive(self, here, there):
         heard = Heard()
         await there.subscribe("doc.*", heard)
-        await here.publish_many([Message("doc.created", [fact(n=n)], f"m{n}") for n in range(1000)])
+        await here.publish_many([Message("doc.created", encode([fact(n=n)]), f"m{n}") for n in range(1000)])
         await heard.count(1000)
         assert sorted(heard.numbers) == list(range(1000))
 

@@ -91,10 +91,11 @@ async def test_a_subscription_lives_over_a_server_that_lost_everything(own_valke
 
 
 async def test_a_message_of_one_id_is_stored_once(valkey_server, prefix):
+    from worker.events.handling import encode
     from worker.events.port import Message
 
     bus = bus_on(valkey_server, prefix)
     for _ in range(3):
-        await bus.publish_many([Message("doc.created", [fact(n=1)], "row-1")])
+        await bus.publish_many([Message("doc.created", encode([fact(n=1)]), "row-1")])
     assert (await bus.stats())["stream"]["messages"] == 1
     await bus.stop()

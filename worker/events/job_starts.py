@@ -1,0 +1,151 @@
+"""`@job(on="doc.*")`: a job is enqueued once for each event that it waits for."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from worker.db.base import utc_now
+from worker.events.takers import Event, means
+from worker.joblogs.enqueue import Request, accept
+from worker.joblogs.models import JobLog
+from worker.jobs.models import JobCatalogue
+from worker.process.models import Worker
+
+log = structlog.get_logger(__name__)
+
+CACHE_S = 1.0
+LONGEST_CHAIN = 4
+"""Event, job, event, job, … ends here: two jobs that wait for each other's events would never end."""
+RETIRED_AFTER = timedelta(minutes=10)
+_CAUSE = re.compile(r"event:[^#]*(?:#(\d+))?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A job that waits for events."""
+
+    job_name: str
+    patterns: tuple[str, ...]
+    takes_event: bool
+
+
+class JobStarts:
+    """Taker of the events that jobs wait for."""
+
+    def __init__(self) -> None:
+        self._starts: list[Start] = []
+        self._read_at = float("-inf")
+
+    async def patterns(self, session: AsyncSession) -> Sequence[str]:
+        if time.monotonic() - self._read_at > CACHE_S:
+            self._starts = await waiting_jobs(session)
+            self._read_at = time.monotonic()
+        return [pattern for start in self._starts for pattern in start.patterns]
+
+    async def take(self, session: AsyncSession, events: Sequence[Event]) -> None:
+        depths = await chain_depths(session, events)
+        requests = [
+            request_for(start, event, depths.get(cause_of(event), 0))
+            for event in events
+            for start in self._starts
+            if means(start.patterns, event) and may_start(start, event, depths.get(cause_of(event), 0))
+        ]
+        for request, answer in zip(requests, await accept(session, requests), strict=True):
+            if isinstance(answer, Exception):
+                log.warning(
+                    "An event started no job",
+                    job_name=request.job_name,
+                    cause=request.caused_by,
+                    error=str(answer),
+                )
+
+
+def may_start(start: Start, event: Event, depth: int) -> bool:
+    """A job is not started by events about its own runs, nor at the end of a long chain."""
+    data = event.get("data")
+    about = data.get("job_name") if isinstance(data, dict) else None
+    if depth >= LONGEST_CHAIN:
+        log.warning(
+            "A chain of events and jobs was cut", job_name=start.job_name, event_id=event.get("event_id")
+        )
+        return False
+    return not (about == start.job_name and str(event.get("event_type")).startswith("job."))
+
+
+def request_for(start: Start, event: Event, depth: int) -> Request:
+    event_id = str(event.get("event_id"))
+    return Request(
+        start.job_name,
+        {"event": event} if start.takes_event else {},
+        user=event.get("user_id"),
+        caused_by=f"event:{event_id}" + (f"#{depth + 1}" if depth else ""),
+        correlation_id=str(event.get("correlation_id") or event_id)[:200],
+        always=True,
+    )
+
+
+def cause_of(event: Event) -> str:
+    """The id of the job that an event is about or came from; empty without one."""
+    data = event.get("data")
+    about = data.get("job_id") if isinstance(data, dict) else None
+    return str(about or str(event.get("caused_by") or "").removeprefix("job:"))
+
+
+async def chain_depths(session: AsyncSession, events: Iterable[Event]) -> dict[str, int]:
+    """How many events in a row led to each job that these events come from."""
+    ids = {found for event in events if (found := _uuid(cause_of(event))) is not None}
+    if not ids:
+        return {}
+    rows = await session.execute(
+        sa.select(JobLog.id, JobLog.caused_by).where(JobLog.id.in_(ids), JobLog.caused_by.like("event:%"))
+    )
+    depths = {str(row.id): _CAUSE.match(row.caused_by) for row in rows}
+    return {job_id: int(match[1] or 1) for job_id, match in depths.items() if match}
+
+
+async def waiting_jobs(session: AsyncSession) -> list[Start]:
+    """Every advertised job with `on`, but those that the code does not have any more."""
+    columns = (JobCatalogue.name, JobCatalogue.module, JobCatalogue.on_events, JobCatalogue.parameters)
+    rows = [row for row in (await session.execute(sa.select(*columns))).all() if row.on_events]
+    if not rows:
+        return []
+    workers = (
+        await session.execute(
+            sa.select(Worker.jobs, Worker.modules, Worker.started_at).where(
+                Worker.ended_at.is_(None), Worker.kind != "clerk"
+            )
+        )
+    ).all()
+    return [
+        Start(
+            row.name,
+            tuple(row.on_events),
+            any(field.get("name") == "event" for field in row.parameters or ()),
+        )
+        for row in rows
+        if not is_retired(row.name, row.module, workers, utc_now())
+    ]
+
+
+def is_retired(name: str, module: str, workers: Sequence[Any], now: datetime) -> bool:
+    """Nobody offers it, although a worker that loads its module has been there for ten minutes."""
+    if any(name in worker.jobs for worker in workers):
+        return False
+    return any(module in worker.modules and worker.started_at < now - RETIRED_AFTER for worker in workers)
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

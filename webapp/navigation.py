@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from webapp.queries.counters import Cached, Counters, counters
+from webapp.cached import Cached
+from webapp.queries.counters import Counters, counters
 from worker.db.session import Database
 
 

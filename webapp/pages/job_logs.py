@@ -114,7 +114,9 @@ async def _context(
         "follows": counts_new and not place.cursor,
         "export_csv_href": place.href(f"{list_view.PATH}/export.csv", cursor=""),
         "export_json_href": place.href(f"{list_view.PATH}/export.json", cursor=""),
-        "suggestions": await cached(request).get("suggestions", 60.0, lambda: suggestions(connection)),
+        "suggestions": await cached(request).get(
+            "suggestions", 60.0, lambda: suggestions(connection), list[str]
+        ),
     }
 
 

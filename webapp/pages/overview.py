@@ -19,7 +19,9 @@ from webapp.queries.job_logs import one_job
 from webapp.queries.overview import (
     CHARTS,
     GRID,
+    Bucket,
     GridRow,
+    Latency,
     failure_grid,
     failure_groups,
     feed,
@@ -48,12 +50,14 @@ async def show(request: AnyRequest) -> Answer:
             "queues": queues,
             "attention": await _attention(request, connection, queues),
             "throughput": await _kept(
-                request, f"throughput {period}", period, lambda: throughput(connection, period)
+                request, f"throughput {period}", period, lambda: throughput(connection, period), list[Bucket]
             ),
             "latency": await _kept(
-                request, f"latency {period}", period, lambda: latencies(connection, period)
+                request, f"latency {period}", period, lambda: latencies(connection, period), list[Latency]
             ),
-            "failures": _grid(await cached(request).get("grid", 5.0, lambda: failure_grid(connection))),
+            "failures": _grid(
+                await cached(request).get("grid", 5.0, lambda: failure_grid(connection), list[GridRow])
+            ),
             "feed": await cached(request).get("feed", 1.0, lambda: feed(connection)),
             "probe": await _probe(
                 connection, request.query_params.get("probe", ""), request.query_params.get("ms", "")
@@ -71,8 +75,8 @@ async def show(request: AnyRequest) -> Answer:
     )
 
 
-async def _kept(request: AnyRequest, key: str, period: str, ask: Any) -> Any:
-    return await cached(request).get(key, KEPT_S[period], ask)
+async def _kept(request: AnyRequest, key: str, period: str, ask: Any, kind: Any) -> Any:
+    return await cached(request).get(key, KEPT_S[period], ask, kind)
 
 
 async def _attention(

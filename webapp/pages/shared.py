@@ -11,7 +11,7 @@ from litestar import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from webapp import render
-from webapp.queries.counters import Cached
+from webapp.cached import Cached
 from worker.db.session import Database
 from worker.engine import Engine
 from worker.settings import Settings
@@ -38,10 +38,10 @@ def late_after_s(request: AnyRequest) -> float:
 
 
 def cached(request: AnyRequest) -> Cached:
-    """Answers that many readers of this process may share for a moment."""
+    """Answers that many readers may share for a moment."""
     found: Cached | None = request.app.state.get("cached")
     if found is None:
-        found = request.app.state["cached"] = Cached()
+        found = request.app.state["cached"] = Cached(engine(request).cache)
     return found
 
 
@@ -50,7 +50,7 @@ async def acting(request: AnyRequest) -> AsyncIterator[AsyncSession]:
     """A transaction for what a person does; answers shared from before it are forgotten when it has committed."""
     async with database(request).transaction() as session:
         yield session
-    cached(request).forget()
+    await cached(request).forget()
 
 
 def address(path: str, pairs: Sequence[tuple[str, Any]]) -> str:

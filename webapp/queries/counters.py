@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -127,30 +125,3 @@ async def matching(connection: AsyncConnection, wanted: JobFilter, late_after_s:
     if wanted.problems or wanted.scans:
         return None
     return await _counted(connection, wanted, late_after_s)
-
-
-# Answers that many pages share
-
-
-@dataclass(slots=True)
-class Cached:
-    """Remembers answers for a while; callers that meet wait for the one that asks. One per process, on the app."""
-
-    _kept: dict[Hashable, tuple[float, Any]] = field(default_factory=dict)
-    _locks: dict[Hashable, asyncio.Lock] = field(default_factory=dict)
-
-    def forget(self) -> None:
-        """After somebody acted here: who acts sees what it did."""
-        self._kept.clear()
-
-    async def get(self, key: Hashable, for_s: float, ask: Callable[[], Awaitable[Any]]) -> Any:
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            kept = self._kept.get(key)
-            if kept is not None and kept[0] > time.monotonic():
-                return kept[1]
-            answer = await ask()
-            if len(self._kept) > 500:
-                self._kept.clear()
-                self._locks = {key: self._locks[key]}
-            self._kept[key] = (time.monotonic() + for_s, answer)
-            return answer

@@ -116,15 +116,15 @@ class RedisJobBroker(JobBroker, RedisStreamBroker):
         if streams := [self.stream_of(lane) for lane in lanes]:
             await self._leave(streams, [GROUP, self.consumer_name])
 
-    async def counts(self) -> dict[Lane, tuple[int, int, int]]:
-        """Of every lane that was ever rung or listened to: waiting, in hand, in hand again."""
+    async def counts(self) -> dict[Lane, list[int]]:
+        """Of every lane that was ever rung or listened to: waiting, in hand, in hand again, bytes."""
         members: set[Any] = await self.link.client.smembers(self.queue_name)
         names = sorted(name.decode() for name in members)
         lanes = [Lane(*name.split(":", 1)) for name in names if ":" in name]
         if not lanes:
             return {}
         counts = await self._count([self.stream_of(lane) for lane in lanes], [GROUP])
-        return {lane: (count[0], count[1], count[2]) for lane, count in zip(lanes, counts, strict=True)}
+        return dict(zip(lanes, counts, strict=True))
 
 
 class RedisReader:
@@ -284,11 +284,14 @@ class RedisDoorbells:
                     "ack_pending": held,
                     "redelivered": again,
                 }
-                for lane, (waiting, held, again) in counts.items()
+                for lane, (waiting, held, again, _) in counts.items()
             ]
             found |= _facts(await self.broker.link.client.info())
-            found["stream"]["name"] = self.broker.queue_name
-            found["stream"]["messages"] = sum(waiting + held for waiting, held, _ in counts.values())
+            found["stream"] = {
+                "name": self.broker.queue_name,
+                "messages": sum(waiting + held for waiting, held, _, _ in counts.values()),
+                "bytes": sum(count[3] for count in counts.values()),
+            }
         return found
 
     def _signalled(self, channel: str, data: bytes) -> None:
@@ -307,12 +310,11 @@ class RedisDoorbells:
 
 
 def _facts(info: dict[str, Any]) -> dict[str, Any]:
-    """What people want to know of the server: version, memory, and what a restart would keep."""
+    """What people want to know of the server: its version, and what it would lose."""
     keeps = "AOF on" if info.get("aof_enabled") else "AOF off"
     return {
         "version": str(info.get("valkey_version") or info.get("redis_version") or ""),
         "sync": f"{keeps}, maxmemory-policy {info.get('maxmemory_policy', 'unknown')}",
-        "stream": {"bytes": int(info.get("used_memory", 0))},
         "server": {
             "appendonly": bool(info.get("aof_enabled")),
             "maxmemory": int(info.get("maxmemory", 0)),

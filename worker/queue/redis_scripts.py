@@ -87,7 +87,7 @@ return #KEYS
 """
 
 COUNT = """
--- KEYS: streams. ARGV: group. Of each: how many wait, how many are in somebody's hands, how many of those not for the first time.
+-- KEYS: streams. ARGV: group. Of each: what waits, what is in somebody's hands, what of that not for the first time, its bytes.
 local found = {}
 for i, key in ipairs(KEYS) do
   local held, again = 0, 0
@@ -98,7 +98,8 @@ for i, key in ipairs(KEYS) do
       if entry[4] > 1 then again = again + 1 end
     end
   end
-  found[i] = {math.max(0, redis.call('XLEN', key) - held), held, again}
+  local bytes = redis.pcall('MEMORY', 'USAGE', key)
+  found[i] = {math.max(0, redis.call('XLEN', key) - held), held, again, type(bytes) == 'number' and bytes or 0}
 end
 return found
 """

@@ -34,11 +34,22 @@ async def one(sqlite_url: str, tmp_path: Path):
 
 @pytest.fixture
 async def two(database_url: str, nats_server, tmp_path: Path):
-    """Two web processes on one database, once on each kind, with a real broker between them."""
+    """Two web processes on one database, once on each kind, with NATS between them."""
     prefix = "t" + uuid.uuid4().hex[:12]
     async with (
         site(database_url, tmp_path, nats_url=nats_server.url, prefix=prefix) as here,
         site(database_url, tmp_path, nats_url=nats_server.url, prefix=prefix) as there,
+    ):
+        yield here, there
+
+
+@pytest.fixture
+async def two_on_redis(sqlite_url: str, valkey_server, tmp_path: Path):
+    """Two web processes with Redis between them."""
+    prefix = "t" + uuid.uuid4().hex[:12]
+    async with (
+        site(sqlite_url, tmp_path, redis_url=valkey_server.url, prefix=prefix) as here,
+        site(sqlite_url, tmp_path, redis_url=valkey_server.url, prefix=prefix) as there,
     ):
         yield here, there
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.webapp.live.site import site
+from tests.webapp.live.site import Site, site
 
 
 async def test_a_change_through_one_process_appears_in_a_page_of_the_other(two):
-    here, there = two
+    await a_change_appears_in_the_other(*two)
+
+
+async def test_it_does_on_redis_too(two_on_redis):
+    await a_change_appears_in_the_other(*two_on_redis)
+
+
+async def a_change_appears_in_the_other(here: Site, there: Site) -> None:
     job = await here.job()
     async with there.page() as page:
         await page.watch((f"job-row:{job}", "1"))

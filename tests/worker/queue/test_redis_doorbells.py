@@ -177,6 +177,7 @@ class TestRedisDoorbells(DoorbellsContract):
         assert stats["version"]
         assert stats["server"]["maxmemory_policy"] == "noeviction"
         assert (stats["server"]["appendonly"], stats["stream"]["messages"]) == (False, 1)
+        assert 0 < stats["stream"]["bytes"] < 10_000
 
 
 async def connected_after_start(doorbells: RedisDoorbells) -> RedisDoorbells:

@@ -162,6 +162,19 @@ class Client:
             self.troubles += 1
             await asyncio.sleep(AGAIN_S)
 
+    async def retry(self, job_id: UUID) -> None:
+        """Queues an ended job again, once: the epoch seen makes asking twice harmless."""
+        while True:
+            try:
+                async with self.site.engine.database.transaction() as session:
+                    seen = await actions.one(session, job_id)
+                    if seen.status in ("failed", "cancelled"):
+                        await actions.retry(session, job_id, actor=CLIENT, epoch=seen.epoch)
+                    return
+            except (SQLAlchemyError, OSError):
+                self.troubles += 1
+                await asyncio.sleep(AGAIN_S)
+
     async def call(self, method: str, path: str, body: Any = None, key: str | None = None) -> httpx.Response:
         """One API request, asked again while the desk answers that it cannot just now."""
         headers = {"Authorization": f"Bearer {self.site.token}"} | ({"Idempotency-Key": key} if key else {})

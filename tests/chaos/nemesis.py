@@ -49,7 +49,7 @@ class Nemesis:
         while time.monotonic() < end:
             for pid in self.dice.sample(pids := sorted(self.site.children()), len(pids)):
                 _send([pid], signal.SIGSTOP)
-                if self.site.is_busy(pid):
+                if self.site.running_in([pid]):
                     return self._kill("worker", [pid])
                 _send([pid], signal.SIGCONT)
             await asyncio.sleep(0.02)

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -119,21 +119,21 @@ class Site:
         hosts = [host] if host else self.hosts
         return [pid for each in hosts for pid in below(each.pid) if _kind(pid) == kind]
 
-    def is_busy(self, pid: int) -> bool:
-        """Whether a process is in the middle of a job, by the ledger."""
-        open_runs: set[tuple[str, int]] = set()
+    def running_in(self, pids: Iterable[int]) -> int:
+        """How many jobs these processes are in the middle of, by the ledger."""
+        open_runs: set[tuple[str, int, int]] = set()
         for line in self.lines():
-            if line.pid == pid:
-                (open_runs.add if line.phase == "start" else open_runs.discard)((line.job, line.epoch))
-        return bool(open_runs)
+            (open_runs.add if line.phase == "start" else open_runs.discard)((line.job, line.epoch, line.pid))
+        wanted = set(pids)
+        return sum(pid in wanted for _, _, pid in open_runs)
 
     def tree(self, host: Process) -> list[int]:
         """The supervisor first, then everything below it."""
         return [host.pid, *below(host.pid)]
 
     async def rows(self, model: Any, *where: Any) -> list[Any]:
-        async with self.engine.database.session() as session:
-            return list(await session.scalars(sa.select(model).where(*where)))
+        async with self.engine.database.read() as connection:
+            return list(await connection.execute(sa.select(model.__table__).where(*where)))
 
     async def unfinished(self) -> int | None:
         """How many jobs have not ended; None while the database does not answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -93,6 +94,8 @@ class Database:
         self.info: dict[str, Any] = {"database": self}
         """What every session of this database carries in its `info`."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+        self._lock_timeout_s = lock_timeout_s
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, info=self.info)
 
     def session(self) -> AsyncSession:
@@ -102,8 +105,24 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """A session in one transaction: committed at the end, rolled back by an exception."""
-        async with self._sessions() as session, session.begin():
+        async with self._in_turn(), self._sessions() as session, session.begin():
             yield session
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """On SQLite the transactions of a process line up, because SQLite serves those who wait for its lock by chance.
+
+        Nobody waits for longer than SQLite itself would let them: then they take their chance.
+        """
+        mine = False
+        if self.dialect == "sqlite":
+            with contextlib.suppress(TimeoutError):
+                mine = await asyncio.wait_for(self._turn.acquire(), self._lock_timeout_s)
+        try:
+            yield
+        finally:
+            if mine:
+                self._turn.release()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

@@ -161,7 +161,7 @@ async def retry_locked(session: AsyncSession, job: JobLog, actor: Actor) -> None
     ):  # fmt: skip
         setattr(job, name, None)
     job.status, job.lane, job.run_at = "queued", "normal", await now_of(session)
-    job.epoch, job.attempt, job.lost_count = job.epoch + 1, 0, 0
+    job.epoch, job.attempt, job.lost_count, job.died_alone = job.epoch + 1, 0, 0, 0
     try:
         await _moved(session, job, before, actor)
     except IntegrityError as error:

@@ -39,6 +39,7 @@ class Claimed:
     started_at: datetime
     user_id: str | None
     lost_count: int
+    died_alone: int
     lane: str
     unique_key: str | None
     checkpoint: Any
@@ -52,7 +53,7 @@ class Claimed:
 
 FIELDS = (
     "id", "job_name", "queue", "priority", "args", "attempt", "max_retries", "timeout_s", "epoch", "rev",
-    "enqueued_at", "run_at", "started_at", "user_id", "lost_count", "lane", "unique_key", "checkpoint",
+    "enqueued_at", "run_at", "started_at", "user_id", "lost_count", "died_alone", "lane", "unique_key", "checkpoint",
     "correlation_id", "caused_by", "scheduled_job_id", "cancel_requested_at",
 )  # fmt: skip
 COLUMNS = [getattr(JobLog, name) for name in FIELDS]

@@ -160,6 +160,7 @@ async def _row(
         "epoch": 0,
         "rev": 1,
         "lost_count": 0,
+        "died_alone": 0,
         "lane": "normal",
     }
 

@@ -23,9 +23,6 @@ from worker.jobs.retry import Discard, Retry
 Call = Callable[[Job, dict[str, Any], JobContext], Awaitable[Any]]
 """Runs the job's function with these arguments, its context and its Taskiq dependencies; in a thread if it is sync."""
 
-ISOLATED_POISON_AFTER = 3
-"""Deaths of a job that has a process of its own from the start, after which it fails as poison."""
-
 
 class TimedOut(Exception):
     """The job ran longer than its time limit."""
@@ -49,8 +46,7 @@ async def execute(hold: Hold, call: Call) -> Outcome:
     except Unstorable as error:
         return Outcome(claimed, "failed", error=redactor.text(str(error)), reason="result_unstorable")
     except ProcessDied as error:
-        limit = ISOLATED_POISON_AFTER if job.isolation == "process" else 5
-        return Outcome(claimed, "lost", error=str(error), reason="worker_lost", poison_after=limit)
+        return Outcome(claimed, "lost", error=str(error), reason="worker_lost")
     except BaseException as error:  # whatever a job raises, SystemExit included, is how that job ended
         if isinstance(error, asyncio.CancelledError) and hold.why is None and _being_cancelled():
             raise

@@ -23,16 +23,16 @@ from worker.joblogs.models import JobAttempt
 from worker.joblogs.states import EVENT_OF
 from worker.joblogs.storable import MAX_TRACEBACK_CHARS, fingerprint, text_of
 
-POISON_AFTER = 5
-"""Losses after which a job fails as poison: two in company, then three alone."""
-
 ALONE_AFTER = 2
-"""Losses after which a job runs in a child of its own."""
+"""Losses after which a job runs in a process of its own: a neighbour may have been the cause of these."""
+
+POISON_AFTER = 3
+"""Deaths of a process that ran nothing else, after which the job fails as poison."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How one execution ended. `queued` releases the job unburnt, `lost` says that its process died under it."""
+    """How one execution ended. `queued` releases the job unburnt, `lost` says that a process of its own died under it."""
 
     claimed: Claimed
     status: Literal["success", "failed", "retrying", "cancelled", "queued", "lost"]
@@ -42,7 +42,6 @@ class Outcome:
     traceback: str | None = None
     reason: str | None = None
     retry_after_s: float | None = None
-    poison_after: int = POISON_AFTER
 
 
 # `:batch` is a JSON list of the objects that `_record` makes. A request to cancel turns every end but success into
@@ -62,6 +61,7 @@ _SET = """
     epoch = job_logs.epoch + v.bump,
     attempt = job_logs.attempt - v.unburnt,
     lost_count = job_logs.lost_count + v.lost,
+    died_alone = job_logs.died_alone + v.lost,
     lane = COALESCE(v.lane, job_logs.lane),
     rev = job_logs.rev + 1
 """
@@ -159,10 +159,10 @@ def _resting_state(outcome: Outcome) -> tuple[str, str | None, str | None]:
     """Status, reason and lane the row gets, were nobody to have asked to cancel it."""
     if outcome.status != "lost":
         return outcome.status, outcome.reason, None
-    losses = outcome.claimed.lost_count + 1
-    if losses >= outcome.poison_after:
+    job = outcome.claimed
+    if job.died_alone + 1 >= POISON_AFTER:
         return "failed", "poison", None
-    return "queued", None, "alone" if losses >= ALONE_AFTER else "rescue"
+    return "queued", None, "alone" if job.lost_count + 1 >= ALONE_AFTER else "rescue"
 
 
 def _tell(

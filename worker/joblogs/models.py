@@ -47,6 +47,8 @@ class JobLog(Base):
     rev: Mapped[int] = mapped_column(sa.BigInteger, default=1)
     worker_id: Mapped[UUID | None]
     lost_count: Mapped[int] = mapped_column(default=0)
+    died_alone: Mapped[int] = mapped_column(default=0)
+    """Of the losses: how often a process that ran nothing else died under it. Only these convict it as poison."""
     lane: Mapped[str] = mapped_column(sa.String(6), default="normal")
     """`rescue` after a loss, `alone` once it must run in a child of its own, else `normal`."""
 

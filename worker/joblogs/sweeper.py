@@ -18,7 +18,7 @@ from worker.db.base import Time, new_id
 from worker.db.session import Database, Doorbell, changed, emit, ring
 from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
-from worker.joblogs.finishes import ALONE_AFTER, POISON_AFTER
+from worker.joblogs.finishes import ALONE_AFTER
 from worker.joblogs.models import JobAttempt, JobLog
 from worker.jobs.models import JobCatalogue
 from worker.jobs.retry import RetryPolicy
@@ -26,6 +26,8 @@ from worker.process.models import Worker
 
 BATCH = 500
 UNKNOWN_AFTER = timedelta(hours=1)
+HOPELESS_AFTER = 20
+"""Losses after which a job fails as poison although it ran in a process of its own: it takes its worker with it each time."""
 STOPPING_TIME = timedelta(seconds=20)
 """A job may take this long to stop when its time is over; a process that dies later was ended for it."""
 OVERDUE = "TimeoutError: it ran longer than its limit of {:g} s and did not stop when it was asked; its process was ended."
@@ -138,7 +140,8 @@ def is_overdue(job: JobLog, now: datetime) -> bool:
 def after_loss(job: JobLog, fragile: set[str], overdue: bool) -> tuple[str, str | None]:
     """Where a job goes whose process died under it: status and reason. Pure.
 
-    Running out of time uses up a retry, dying with a worker does not.
+    Running out of time uses up a retry, dying with a worker does not. Nor does it convict: in company a neighbour may
+    have been the cause, and alone the job has a process of its own whose death its worker would have told.
     """
     if job.cancel_requested_at is not None:
         return "cancelled", "cancelled"
@@ -146,7 +149,7 @@ def after_loss(job: JobLog, fragile: set[str], overdue: bool) -> tuple[str, str 
         return ("retrying" if job.attempt <= job.max_retries else "failed"), "timeout"
     if job.job_name in fragile:
         return "failed", "worker_lost"
-    if job.lost_count + 1 >= POISON_AFTER:
+    if job.lost_count + 1 >= HOPELESS_AFTER:
         return "failed", "poison"
     return "queued", None
 

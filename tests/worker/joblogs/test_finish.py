@@ -127,18 +127,38 @@ async def test_a_release_burns_no_attempt(bench: Bench) -> None:
     assert (row.status, row.attempt, row.epoch, row.lost_count) == ("queued", 0, 2, 0)
 
 
-async def test_losses_lead_to_a_lane_of_its_own_and_then_to_poison(bench: Bench) -> None:
+async def test_three_deaths_of_a_process_of_its_own_are_poison(bench: Bench) -> None:
     recorder = await bench.recorder()
     job = await bench.enqueue()
     lanes = []
-    for _ in range(5):
+    for _ in range(3):
         claimed = await recorder.claim(job.id)
         assert claimed is not None
         await recorder.finish(Outcome(claimed, "lost", error="died", reason="worker_lost"))
         row = await bench.row(job.id)
         lanes.append((row.status, row.lane))
-    assert lanes == [("queued", "rescue"), *[("queued", "alone")] * 3, ("failed", "alone")]
-    assert (row.reason, row.lost_count) == ("poison", 5)
+    assert lanes == [("queued", "rescue"), ("queued", "alone"), ("failed", "alone")]
+    assert (row.reason, row.lost_count, row.died_alone) == ("poison", 3, 3)
+    async with bench.database.transaction() as session:
+        again = await actions.retry(session, job.id, actor=ADA)
+    assert (again.status, again.lost_count, again.died_alone) == ("queued", 0, 0)
+
+
+async def test_workers_that_are_killed_around_a_job_isolate_it_and_never_convict_it(bench: Bench) -> None:
+    job = await bench.enqueue()
+    lanes = []
+    for _ in range(19):
+        recorder = await bench.recorder()
+        assert await recorder.claim(job.id) is not None
+        await rescue_worker(bench.database, recorder.worker_id, "killed")
+        lanes.append((await bench.row(job.id)).lane)
+    row = await bench.row(job.id)
+    assert (lanes[0], set(lanes[1:]), row.status, row.died_alone) == ("rescue", {"alone"}, "queued", 0)
+    recorder = await bench.recorder()
+    assert await recorder.claim(job.id) is not None
+    await rescue_worker(bench.database, recorder.worker_id, "killed")
+    row = await bench.row(job.id)
+    assert (row.status, row.reason, row.lost_count) == ("failed", "poison", 20)
 
 
 async def test_many_finishes_share_a_batch_and_each_gets_its_own_answer(bench: Bench) -> None:

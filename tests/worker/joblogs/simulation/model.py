@@ -9,7 +9,10 @@ LIVE = ("scheduled", "queued", "running", "retrying")
 TERMINAL = ("success", "failed", "cancelled")
 LEASE_S = 15.0
 STOPPING_S = 20.0
-POISON_AFTER = 5
+POISON_AFTER = 3
+"""Deaths of a process that ran nothing else."""
+HOPELESS_AFTER = 20
+"""Losses with a worker."""
 
 
 @dataclass(slots=True)
@@ -23,6 +26,7 @@ class Row:
     epoch: int = 0
     attempt: int = 0
     lost_count: int = 0
+    died_alone: int = 0
     lane: str = "normal"
     reason: str | None = None
     worker: int | None = None
@@ -30,9 +34,11 @@ class Row:
     asked_to_stop: bool = False
     events: list[str] = field(default_factory=list)
 
-    def seen(self) -> tuple[str, int, int, int, str, str | None]:
+    def seen(self) -> tuple[str, int, int, int, int, str, str | None]:
         """What is compared with the database."""
-        return self.status, self.epoch, self.attempt, self.lost_count, self.lane, self.reason
+        return (
+            self.status, self.epoch, self.attempt, self.lost_count, self.died_alone, self.lane, self.reason
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,10 @@ class Model:
             return False
         status, reason = how, None if how in ("success", "lost") else how
         if how == "lost":
-            poisoned = row.lost_count + 1 >= POISON_AFTER
-            status, reason = ("failed", "poison") if poisoned else ("queued", None)
             row.lost_count += 1
+            row.died_alone += 1
+            poisoned = row.died_alone >= POISON_AFTER
+            status, reason = ("failed", "poison") if poisoned else ("queued", None)
             row.events.append("job.lost")
         if status == "queued":
             row.epoch += 1
@@ -176,7 +183,7 @@ class Model:
             row.run_at = self.now + chance * min(600.0, 2.0 * 2.0 ** (row.attempt - 1))
         elif overdue:
             row.status, row.reason = "failed", "timeout"
-        elif row.lost_count + 1 >= POISON_AFTER:
+        elif row.lost_count + 1 >= HOPELESS_AFTER:
             row.status, row.reason = "failed", "poison"
             row.lost_count += 1
         else:
@@ -207,8 +214,8 @@ class Model:
         if row.status not in ("failed", "cancelled"):
             return "not now"
         self.jobs[job] = replace(
-            row, status="queued", run_at=self.now, epoch=row.epoch + 1, attempt=0, lost_count=0, lane="normal",
-            reason=None, worker=None, asked_to_stop=False, events=[*row.events, "job.queued"],
+            row, status="queued", run_at=self.now, epoch=row.epoch + 1, attempt=0, lost_count=0, died_alone=0,
+            lane="normal", reason=None, worker=None, asked_to_stop=False, events=[*row.events, "job.queued"],
         )  # fmt: skip
         return "queued"
 

@@ -29,7 +29,10 @@ from worker.process.models import Worker
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 ADA = Actor("ada", role="operator")
 SCOPE = Scope(("add",), ("default",))
-SEEN = (JobLog.id, JobLog.status, JobLog.epoch, JobLog.attempt, JobLog.lost_count, JobLog.lane, JobLog.reason)
+SEEN = (
+    JobLog.id, JobLog.status, JobLog.epoch, JobLog.attempt, JobLog.lost_count, JobLog.died_alone, JobLog.lane,
+    JobLog.reason,
+)  # fmt: skip
 
 
 class Differs(AssertionError):

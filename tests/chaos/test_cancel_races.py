@@ -1,0 +1,80 @@
+"""C10, cancel races: jobs are cancelled in every phase of their life, some are opened again; each ends once, and as the caller was told."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.chaos import auditor, figures
+from tests.chaos.generator import Cancel, Client
+from tests.chaos.report import Report
+from tests.chaos.site import Site
+
+pytestmark = pytest.mark.timeout(400)
+OPENED_AGAIN = 0.1
+
+
+async def test_c10_a_cancel_ends_a_job_or_comes_too_late_and_says_which(
+    site, seed: int, full: bool, report: Report
+) -> None:
+    here: Site = await site()
+    dice, client = random.Random(seed), Client(here)
+    here.host(processes=2)
+    await here.ready(workers=2, clerks=1)
+    count = 1000 if full else 150
+    reopened: Counter[str] = Counter()
+    at_once = asyncio.Semaphore(12)
+
+    async def race() -> None:
+        async with at_once:
+            await _race(client, dice.choice(["work", "work", "work_in_a_thread"]), dice, reopened)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(count):
+            tasks.create_task(race())
+    await client.close()
+    assert await here.settled(60), here.last_words()
+    evidence = await auditor.gather(here)
+    evidence.reopened = reopened
+    findings = auditor.audit(evidence)
+    told = Counter(cancel.answer for cancel in client.cancels)
+    stopped = figures.running_cancels(client.cancels, evidence.executions)
+    report.say("cancels, and what they were answered", f"{len(client.cancels)}: {dict(told)}")
+    report.say("other than one end", figures.not_one_end(findings), 0)
+    report.say("told otherwise than it ended", len(_lies(client.cancels, evidence.jobs, reopened)), 0)
+    report.say("cancel -> running code has stopped, p50", figures.seconds(figures.quantile(stopped, 0.5)))
+    report.say(
+        "cancel -> running code has stopped, p95",
+        figures.seconds(figures.quantile(stopped, 0.95)),
+        "<= 0.5 s",
+    )
+    assert findings == []
+    assert _lies(client.cancels, evidence.jobs, reopened) == []
+    assert len(client.cancels) == count
+    assert set(told) == {"done", "requested", "too late"}
+    assert all(opened == 1 for opened in reopened.values())
+
+
+async def _race(client: Client, name: str, dice: random.Random, reopened: Counter[str]) -> None:
+    """Enqueues, cancels somewhere between before the start and after the end, and opens some of the cancelled again."""
+    job_id = await client.enqueue(name, {"ms": dice.choice([5, 50, 400, 2000])})
+    await asyncio.sleep(dice.expovariate(5))
+    cancel = await client.cancel(job_id)
+    if cancel.answer == "done" and dice.random() < OPENED_AGAIN * 3:
+        await client.retry(job_id)
+        reopened[str(job_id)] += 1
+
+
+def _lies(cancels: list[Cancel], jobs: dict[str, Any], reopened: Counter[str]) -> list[str]:
+    """Jobs that ended otherwise than whoever cancelled them was told."""
+    allowed = {"done": {"cancelled"}, "requested": {"cancelled", "success"}, "too late": {"success"}}
+    return [
+        str(cancel.job_id)
+        for cancel in cancels
+        if jobs[str(cancel.job_id)].status
+        not in ({"success"} if reopened[str(cancel.job_id)] else allowed[cancel.answer])
+    ]

@@ -21,6 +21,7 @@ from webapp.metrics import exposition
 from webapp.queries.metrics import Figures
 from worker import cli, errors, testing
 from worker.engine import Engine
+from worker.events.types import DOC_EVENTS
 from worker.joblogs import states
 from worker.settings import Settings
 
@@ -95,7 +96,7 @@ def event_types() -> set[str]:
             for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
                 if isinstance(call.func, ast.Name) and call.func.id in EMITTERS:
                     found |= _event_of(call, path)
-    return found
+    return found | set(DOC_EVENTS)
 
 
 EMITTERS = {"emit": 1, "_told": 2, "_changed_queue": 2, "_changed_job": 2}

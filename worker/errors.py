@@ -149,6 +149,10 @@ class BusAway(DeskError):
     retriable = True
 
 
+class BulkSkipsEvents(DeskError):
+    """A bulk {verb} of {doctype} would skip its events: use the repository's methods, or change the rows one by one."""
+
+
 class NotBound(DeskError):
     """No engine runs in this process: start one with Engine.create, or use `m worker`, `m web` or worker.testing."""
 

@@ -49,7 +49,7 @@ class Desk:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._worker_id = new_id()
-        self._starts = JobStarts()
+        self._starts = JobStarts(engine.registry)
         self._threads = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="job")
 
     async def run(self, job: JobFunction[..., Any] | str, **args: Any) -> JobLog:
@@ -153,7 +153,6 @@ async def desk(
                 await connection.run_sync(Base.metadata.create_all)
         async with engine:
             desk = Desk(engine)
-            await engine.catalogue.advertise(registry, new_id())
             try:
                 yield desk
             finally:

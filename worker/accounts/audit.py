@@ -41,6 +41,7 @@ async def audit(
 
     `action` is `noun.verb` ("job.retry"); `before` and `after` hold the fields that changed, as JSON values.
     """
+    session.sync_session.info["acting"] = actor.name  # of the events of documents that this changes
     session.add(
         AuditEntry(
             at=utc_now(),

@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.db.base import JSON, Base, new_id
+from worker.events.publishing import publishes
 
 
+@publishes("name", "role", "service", "disabled_at")
 class User(Base):
     """A person, or a service account (no password: it acts by API tokens only)."""
 

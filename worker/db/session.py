@@ -227,6 +227,9 @@ def _write_outbox(session: SyncSession) -> None:
     if pending is None or not pending.events:
         return
     row_id = new_id()
+    for each in pending.events:  # a document's own event does not know who acted
+        if each["user_id"] is None and "doctype" in each:
+            each["user_id"] = session.info.get("acting")
     session.execute(
         sa.insert(OutboxRow), [{"id": row_id, "events": list(pending.events), "created_at": utc_now()}]
     )

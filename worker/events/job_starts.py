@@ -18,7 +18,9 @@ from worker.db.base import utc_now
 from worker.events.takers import Event, means
 from worker.joblogs.enqueue import Request, accept
 from worker.joblogs.models import JobLog
+from worker.jobs.job import Job
 from worker.jobs.models import JobCatalogue
+from worker.jobs.registry import Registry
 from worker.process.models import Worker
 
 log = structlog.get_logger(__name__)
@@ -40,15 +42,17 @@ class Start:
 
 
 class JobStarts:
-    """Taker of the events that jobs wait for."""
+    """Taker of the events that jobs wait for: those that workers advertise, or those of a registry."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry | None = None) -> None:
+        self._registry = registry
         self._starts: list[Start] = []
         self._read_at = float("-inf")
 
     async def patterns(self, session: AsyncSession) -> Sequence[str]:
         if time.monotonic() - self._read_at > CACHE_S:
-            self._starts = await waiting_jobs(session)
+            own = self._registry
+            self._starts = await waiting_jobs(session) if own is None else [start_of(job) for job in own]
             self._read_at = time.monotonic()
         return [pattern for start in self._starts for pattern in start.patterns]
 
@@ -111,6 +115,10 @@ async def chain_depths(session: AsyncSession, events: Iterable[Event]) -> dict[s
     )
     depths = {str(row.id): _CAUSE.match(row.caused_by) for row in rows}
     return {job_id: int(match[1] or 1) for job_id, match in depths.items() if match}
+
+
+def start_of(job: Job) -> Start:
+    return Start(job.name, job.on_events, any(field.name == "event" for field in job.fields))
 
 
 async def waiting_jobs(session: AsyncSession) -> list[Start]:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 from uuid import UUID
 
@@ -14,11 +13,11 @@ from worker.errors import StaleEpoch
 from worker.jobs.secret import NOTHING_SECRET, Redactor
 
 if TYPE_CHECKING:
-    from advanced_alchemy.repository import SQLAlchemyAsyncRepository
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from worker.accounts.models import User
     from worker.events.job_bus import JobBus
+    from worker.events.repository import GenericRepository
     from worker.joblogs.claims import Claimed
     from worker.jobs.effects import Once
 
@@ -181,17 +180,24 @@ class JobContext:
         from worker.jobs.fence import fenced
 
         async with self.engine.database.session() as session:
+            session.sync_session.info["acting"] = self.user_id
             yield fenced(session, self._job, self._hold.worker_id)
             if session.in_transaction() or session.sync_session.info.get("pending"):
                 await session.commit()  # an event alone is a transaction too
 
     @overload
-    def repository(self, model: Any) -> AbstractAsyncContextManager[SQLAlchemyAsyncRepository[Any]]: ...
+    def repository(self, model: Any) -> AbstractAsyncContextManager[GenericRepository[Any]]: ...
     @overload
-    def repository(self, model: Any, session: AsyncSession) -> SQLAlchemyAsyncRepository[Any]: ...
+    def repository(self, model: Any, session: AsyncSession) -> GenericRepository[Any]: ...
     def repository(self, model: Any, session: AsyncSession | None = None) -> Any:
-        """An Advanced Alchemy repository of `model`: in a session of its own (`async with`), or in the one given."""
-        return self._own_repository(model) if session is None else _repository_type(model)(session=session)
+        """A GenericRepository of `model`: in a session of its own (`async with`), or in the one given.
+
+        What it adds, changes and deletes is told as `doc.created`, `doc.updated`, `doc.deleted`. `model` may also be
+        a repository class of your own.
+        """
+        from worker.events.repository import repository_type
+
+        return self._own_repository(model) if session is None else repository_type(model)(session=session)
 
     def user(self) -> Answer[User | None]:
         """The person who asked for the job, or None."""
@@ -241,9 +247,11 @@ class JobContext:
         self._saved = plain
 
     @asynccontextmanager
-    async def _own_repository(self, model: Any) -> AsyncIterator[SQLAlchemyAsyncRepository[Any]]:
+    async def _own_repository(self, model: Any) -> AsyncIterator[GenericRepository[Any]]:
+        from worker.events.repository import repository_type
+
         async with self.session() as session:
-            yield _repository_type(model)(session=session)
+            yield repository_type(model)(session=session)
 
     async def _user(self) -> User | None:
         import sqlalchemy as sa
@@ -329,10 +337,3 @@ def _uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
-
-
-@lru_cache(maxsize=256)
-def _repository_type(model: Any) -> type[SQLAlchemyAsyncRepository[Any]]:
-    from advanced_alchemy.repository import SQLAlchemyAsyncRepository
-
-    return type(f"{model.__name__}Repository", (SQLAlchemyAsyncRepository,), {"model_type": model})

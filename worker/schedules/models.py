@@ -10,11 +10,16 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.db.base import JSON, Base, new_id
+from worker.events.publishing import publishes
 from worker.schedules.cron import Rule
 
 NAME_LENGTH = 200
 
 
+@publishes(
+    "name", "function", "queue", "cron_expression", "time_zone", "enabled", "paused_at", "retired_at", "deleted_at",
+    deleted="deleted_at",
+)  # fmt: skip
 class ScheduledJob(Base):
     """A stored schedule that creates JobLogs. `next_fire_at` is the first instant nobody has decided about yet."""
 

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from worker import JobContext, job, testing
-from worker.db.base import utc_now
+from worker.db.base import new_id, utc_now
 from worker.db.session import emit
 from worker.events.actions import publish_event
 from worker.events.job_starts import LONGEST_CHAIN, JobStarts, is_retired
@@ -83,6 +83,16 @@ async def test_an_event_starts_the_job_once_with_the_event_and_its_cause(environ
         )  # fmt: skip
 
 
+async def test_what_a_worker_advertises_is_started_by_a_process_without_its_code(environ) -> None:
+    async with testing.desk(greets, needs_no_event, environ=environ) as desk:
+        await desk.engine.catalogue.advertise(desk.engine.registry, new_id())
+        event = await tell(desk)
+        assert await hand_over(desk.engine.database, [JobStarts()]) == 1
+        assert sorted((run.job_name, run.args) for run in await desk.jobs()) == [
+            ("greets", {"event": event.as_json()}), ("needs_no_event", {}),
+        ]  # fmt: skip
+
+
 async def test_a_job_that_takes_no_event_is_started_all_the_same(environ) -> None:
     async with testing.desk(needs_no_event, environ=environ) as desk:
         await tell(desk)
@@ -96,7 +106,7 @@ async def test_many_lookers_start_it_once_for_each_event(environ) -> None:
             await tell(desk, data={"n": n})
 
         async def look() -> None:
-            while await hand_over(desk.engine.database, [JobStarts()]):
+            while await hand_over(desk.engine.database, [JobStarts(desk.engine.registry)]):
                 pass
 
         await asyncio.gather(*(look() for _ in range(4)))

@@ -130,7 +130,7 @@ class EffectInDoubt(DeskError):
 
 
 class DatabaseUnavailable(DeskError):
-    """The database cannot be used: {cause}"""
+    """The database {database} cannot be used: {cause}"""
 
     retriable = True
 

@@ -189,7 +189,7 @@ class _Reader:
             good = False
         if not good:
             allowed = " or ".join(f"{s}://…" for s in schemes)
-            self.wrong(variable, _without_password(value), f"a URL like {allowed}")
+            self.wrong(variable, without_password(value), f"a URL like {allowed}")
         return value
 
     def networks(self, field_name: str, variable: str) -> tuple[str, ...]:
@@ -228,7 +228,7 @@ class _Reader:
             if value.startswith(given):
                 value = driver + value.removeprefix(given)
         if not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")) or ":memory:" in value:
-            self.wrong("DATABASE_URL", _without_password(value), "postgresql://… or sqlite:///path of a file")
+            self.wrong("DATABASE_URL", without_password(value), "postgresql://… or sqlite:///path of a file")
         return value
 
     def secret_key(self, home: Path, host: str) -> str:
@@ -273,5 +273,5 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     return re.sub(r"://([^:/@]*):[^@/]*@", r"://\1:***@", url)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -195,8 +196,10 @@ def test_a_database_that_is_missing_empty_locked_or_away_is_named(shell: Shell) 
     holder.execute("BEGIN EXCLUSIVE")
     assert "locked" in mistake(shell.m("token", "add", "ci"))
     holder.close()
-    shell.set(DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
-    assert "The database cannot be used" in mistake(shell.m("job", "list"))
+    shell.set(DATABASE_URL="postgresql://nobody:a-password@127.0.0.1:1/nothing")
+    said = mistake(shell.m("job", "list"))
+    assert re.search(r"The database \S+@127\.0\.0\.1:1/nothing cannot be used", said)
+    assert "a-password" not in said
 
 
 def test_doctor_says_what_is_fine_and_what_hurts(m: Shell) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from worker.errors import DatabaseUnavailable
-from worker.settings import Settings
+from worker.settings import Settings, without_password
 
 if TYPE_CHECKING:
     from worker.db.session import Database
@@ -105,7 +105,9 @@ async def _database_errors(settings: Settings) -> AsyncIterator[None]:
         from worker.db import migrate
 
         await migrate.check(settings.database_url)  # the better answer, where the tables are missing or old
-        raise DatabaseUnavailable(cause=first_line(error)) from error
+        raise DatabaseUnavailable(
+            database=without_password(settings.database_url), cause=first_line(error)
+        ) from error
 
 
 def _refuse_missing_file(settings: Settings) -> None:
@@ -115,7 +117,8 @@ def _refuse_missing_file(settings: Settings) -> None:
     path = settings.database_url.partition(":///")[2].partition("?")[0]
     if path and path != ":memory:" and not Path(path).exists():
         raise DatabaseUnavailable(
-            cause=f"there is no {path} yet. Make it with: m db upgrade (or start m dev)"
+            database=settings.database_url,
+            cause=f"there is no {path} yet. Make it with: m db upgrade (or start m dev)",
         )
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from worker.db.session import Database
 from worker.errors import DatabaseOutdated, DatabaseUnavailable
+from worker.settings import without_password
 
 LOCK = 7_305_522_260_117
 """The advisory lock under which PostgreSQL is migrated."""
@@ -64,11 +65,11 @@ async def _with_database(url: str, use: Callable[[Database], Any]) -> Any:
     try:
         database = Database(url, pool_size=1, lock_timeout_s=60)
     except OSError as error:
-        raise DatabaseUnavailable(cause=error) from error
+        raise DatabaseUnavailable(database=without_password(url), cause=error) from error
     try:
         return await use(database)
     except (DBAPIError, OSError) as error:
-        raise DatabaseUnavailable(cause=_first_line(error)) from error
+        raise DatabaseUnavailable(database=without_password(url), cause=_first_line(error)) from error
     finally:
         with suppress(asyncio.CancelledError):
             await database.close()

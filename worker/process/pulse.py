@@ -100,14 +100,16 @@ class Pulse:
             await asyncio.sleep(self._settings.lease_s / 3)
 
     async def _bury(self, worker_id: UUID, reason: str, lost: bool, overdue: Collection[UUID]) -> None:
-        delay = 0.1
+        delay, said = 0.1, False
         while True:
             try:
                 if not lost:
                     await release(self._database, worker_id, overdue)
                 await rescue_worker(self._database, worker_id, reason)
             except (SQLAlchemyError, OSError) as error:
-                log.warning("A dead worker's jobs are not taken back yet", error=_first_line(error))
+                if not said:
+                    log.warning("A dead worker's jobs are not taken back yet", error=_first_line(error))
+                said = True
                 await asyncio.sleep(delay)
                 delay = min(2.0, delay * 2)
             else:

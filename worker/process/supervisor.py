@@ -23,7 +23,7 @@ from worker.db.base import new_id
 from worker.errors import BrokerRequired
 from worker.logs import log_to_stderr
 from worker.process import platform
-from worker.process.entry import CONFIGURATION, Orders
+from worker.process.entry import CONFIGURATION, FAILED, Orders
 from worker.process.identity import memory_mb
 from worker.process.presence import Beat
 from worker.process.pulse import Pulse
@@ -36,6 +36,8 @@ TICK_S = 0.25
 DRAIN_S = 25.0
 KILL_AFTER_S = 31.0
 """From the request to stop: the child drains 25 s and has a few more to write what it knows."""
+ENDED_ITSELF = (FAILED, CONFIGURATION)
+"""Codes of a child that gave up by itself: before it was ready it held nothing that could be taken back."""
 FREE_DEATHS = 3
 LONGEST_PAUSE_S = 30.0
 IMPATIENT_AFTER_S = 1.0
@@ -274,7 +276,8 @@ class Supervisor:
             self.leaving.remove(child)
         place = next((p for p in self.places if p.child is child), None)
         reason = child.leaving or f"its process ended with {_words(code)}"
-        self._pulse.bury(child.worker_id, reason, lost=not child.leaving, overdue=child.overdue)
+        if child.ready or code not in ENDED_ITSELF:
+            self._pulse.bury(child.worker_id, reason, lost=not child.leaving, overdue=child.overdue)
         if place is None or self.stopping_since is not None:
             log.info("A child has ended", pid=child.process.pid, code=code, why=reason)
             if place is not None:

@@ -1,6 +1,6 @@
 """What benchmarks compare: this desk, and other job systems, each with servers of its own, behind the same few verbs.
 
-`desk-postgresql` and `desk-sqlite` are this project; `taskiq_nats` and `taskiq_redis` are Taskiq bare; others are named with a Python that
+`desk-postgresql` and `desk-sqlite` are this project on NATS, `desk-postgresql-redis` and `desk-sqlite-redis` on Redis; `taskiq_nats` and `taskiq_redis` are Taskiq bare; others are named with a Python that
 has them installed, like `celery@/path/to/python`. The modules of the others are in `tests/bench/peers/`.
 """
 
@@ -97,16 +97,18 @@ class OurDesk(System):
 
     def __init__(self, folder: Path, database: str, slots: int) -> None:
         super().__init__(folder)
-        self.database, self.slots = database, slots
+        self.database, _, self.broker = database.partition("-")
+        self.slots = slots
 
     def open(self) -> None:
-        nats, postgres = NatsServer(), PostgresServer()
-        self.start(nats)
+        broker, postgres = ValkeyServer() if self.broker == "redis" else NatsServer(), PostgresServer()
+        self.start(broker)
         self.url = f"sqlite+aiosqlite:///{self.folder}/desk.db"
         if self.database == "postgresql":
             self.start(postgres)
             self.url = postgres.database()
-        self.desk = Desk(self.folder / "home", MODULE, database_url=self.url, nats_url=nats.url)
+        url = {"REDIS_URL" if self.broker == "redis" else "NATS_URL": broker.url}
+        self.desk = Desk(self.folder / "home", MODULE, url, database_url=self.url)
         self.desk.upgrade()
 
     def environ(self) -> dict[str, str]:

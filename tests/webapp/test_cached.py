@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from tests.servers.valkey import ValkeyServer
 from tests.webapp.site import running_site
-from webapp.cached import Cached
+from webapp.cached import Cached, Shared
 from webapp.pages import overview
 from webapp.queries.overview import Bucket, GridRow, Latency
 from worker.cache.redis import RedisCache
@@ -113,6 +115,13 @@ async def test_an_answer_is_no_older_than_it_may_be(two):
     async with asyncio.timeout(5):
         while await there.get("chart", 0.2, question, list[str]) != ["second"]:
             await asyncio.sleep(0.01)
+
+
+async def test_a_process_whose_clock_is_ahead_makes_nothing_last_longer(two):
+    here, there = two
+    ahead = Shared("", time.time() + 3600, ["from tomorrow"])
+    await here._cache.put("answer chart", msgspec.json.encode(ahead), 60)
+    assert await there.get("chart", 60, Question(["right"]), list[str]) == ["right"]
 
 
 async def test_what_is_not_shared_stays_in_the_process(two):

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.servers.valkey import ValkeyServer
 from tests.worker.queue.contract import WITHIN_S, DoorbellsContract, bell, ears
+from worker.cache.redis import RedisCache
+from worker.connections import redis as connections
+from worker.live.redis import RedisSocketAdapter
 from worker.queue import redis as module
 from worker.queue import redis_pulls
 from worker.queue.lanes import Lane, lanes_of
 from worker.queue.redis import GROUP, RedisDoorbells, RedisJobBroker
 
 __all__ = ["ears"]
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def make(server: ValkeyServer, prefix: str) -> RedisDoorbells:
@@ -185,6 +193,24 @@ async def connected_after_start(doorbells: RedisDoorbells) -> RedisDoorbells:
     return await connected(doorbells)
 
 
+async def test_a_read_that_waits_is_woken_when_another_lane_is_wanted(
+    valkey_server: ValkeyServer, prefix: str, ears, monkeypatch
+):
+    monkeypatch.setattr(module, "BLOCK_MS", 60_000)
+    monkeypatch.setattr(connections, "SOCKET_TIMEOUT_S", 90.0)
+    doorbells = await connected_after_start(make(valkey_server, prefix))
+    ear = ears(doorbells, lanes_of("default"))
+    await ear.until(lambda: ear.listener._pulls._blocked)
+    lanes = [*lanes_of("default"), *lanes_of("mail")]
+    ear.listener._order = lambda: lanes
+    ear.listener.add(lanes_of("mail"))
+    await doorbells.ring([bell("mail")])
+    await ear.ids(1)
+    await ear.until(lambda: ear.listener._pulls._blocked)
+    await asyncio.wait_for(ear.close(), 2)
+    await doorbells.stop()
+
+
 async def test_a_missing_server_delays_nothing(prefix: str):
     doorbells = RedisDoorbells(RedisJobBroker("redis://127.0.0.1:9", prefix), "redis://127.0.0.1:9")
     before = time.monotonic()
@@ -275,3 +301,35 @@ async def test_a_password_is_never_logged_nor_shown(prefix: str, capsys):
     logged = capsys.readouterr()
     assert "127.0.0.1:9" in logged.out + logged.err
     assert "s3cr3t" not in logged.out + logged.err + repr(stats)
+
+
+async def test_the_rights_that_the_operations_page_names_are_enough(
+    own_valkey_server: ValkeyServer, prefix: str, ears
+):
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    keys, rights = re.findall(r"\*\*A user of its own\*\* needs `([^`]+)` and `([^`]+)`", page)[0]
+    async with Redis.from_url(own_valkey_server.url) as admin:
+        allowed = [*keys.replace("framework", prefix).split(), *rights.split()]
+        await admin.execute_command("ACL", "SETUSER", "desk", "on", ">w:o/rd", *allowed)
+        url = own_valkey_server.url.replace("redis://", "redis://desk:w%3Ao%2Frd@")
+        doorbells = await connected_after_start(RedisDoorbells(RedisJobBroker(url, prefix), url))
+        live, cache = RedisSocketAdapter(url, prefix), RedisCache(url, prefix)
+        await live.start()
+        await cache.start()
+        ear = ears(doorbells)
+        await ear.until(lambda: ear.listener._pulls._blocked)
+        ear.listener.add(lanes_of("mail"))
+        await heard_after_ringing(doorbells, ear)
+        await ear.heard[0].nak()
+        await ear.ids(2)
+        await ear.heard[1].ack()
+        assert (await doorbells.stats())["version"]
+        await live.broadcast("changes", {})
+        await cache.put("a", b"1", 30)
+        await until(lambda: live.connected)
+        assert await cache.get("a") == [b"1"]
+        await cache.forget("a")
+        await ear.close()
+        for one in (live, cache, doorbells):
+            await one.stop()
+        assert await admin.execute_command("ACL", "LOG") == []

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from tests.chaos.report import Report, table
-from tests.chaos.site import Site
+from tests.chaos.site import FULL, Site
 from tests.servers.nats import NatsServer
 from tests.servers.postgres import PostgresServer
 
-FULL = os.environ.get("CHAOS_SIZE", "short") == "full"
 SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
 MakeSite = Callable[..., Any]
 
@@ -49,8 +48,9 @@ def report(request: pytest.FixtureRequest, record_property: Callable[[str, objec
     return Report(request.node.name, record_property)
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
+@pytest.fixture
 def any_database(request: pytest.FixtureRequest) -> str:
+    """Given by `on`."""
     return str(request.param)
 
 
@@ -58,7 +58,7 @@ def any_database(request: pytest.FixtureRequest) -> str:
 async def site(
     any_database: str, tmp_path: Path, nats_server: NatsServer, request: pytest.FixtureRequest
 ) -> AsyncIterator[MakeSite]:
-    """Call it for a site, once on each database, whose servers others share: workers may be struck, servers not."""
+    """Call it for a site whose servers others share: workers may be struck, servers not. Say `@on(...)` which database."""
     server = None if any_database == "sqlite" else request.getfixturevalue("postgres_server")
     async for make in _sites(tmp_path, nats_server, server, shared=True, node=request.node):
         yield make

@@ -13,11 +13,12 @@ from uuid import UUID
 
 import httpx
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tests.chaos.site import Site
 from worker.accounts.actor import Actor
 from worker.db.base import new_id, utc_now
+from worker.db.session import will_pass
 from worker.errors import TooLate
 from worker.joblogs import actions
 from worker.joblogs.models import JobLog
@@ -142,9 +143,8 @@ class Client:
         while True:
             try:
                 return await self.site.engine.enqueue(name, args, job_id=job_id, **options)
-            except (SQLAlchemyError, OSError):
-                self.troubles += 1
-                await asyncio.sleep(AGAIN_S)
+            except (SQLAlchemyError, OSError) as error:
+                await self._again(error)
             if await self._is_known(job_id):
                 return job_id
 
@@ -154,13 +154,11 @@ class Client:
         while True:
             try:
                 answer = await (self._cancel_by_api(job_id) if self.site.webs else self._cancel(job_id))
-            except (SQLAlchemyError, OSError, httpx.TransportError):
-                answer = None
-            if answer is not None:
+            except (SQLAlchemyError, OSError, httpx.TransportError) as error:
+                await self._again(error)
+            else:
                 self.cancels.append(cancel := Cancel(job_id, asked_at, time.monotonic(), answer))
                 return cancel
-            self.troubles += 1
-            await asyncio.sleep(AGAIN_S)
 
     async def retry(self, job_id: UUID) -> None:
         """Queues an ended job again, once: the epoch seen makes asking twice harmless."""
@@ -171,9 +169,8 @@ class Client:
                     if seen.status in ("failed", "cancelled"):
                         await actions.retry(session, job_id, actor=CLIENT, epoch=seen.epoch)
                     return
-            except (SQLAlchemyError, OSError):
-                self.troubles += 1
-                await asyncio.sleep(AGAIN_S)
+            except (SQLAlchemyError, OSError) as error:
+                await self._again(error)
 
     async def call(self, method: str, path: str, body: Any = None, key: str | None = None) -> httpx.Response:
         """One API request, asked again while the desk answers that it cannot just now."""
@@ -191,6 +188,13 @@ class Client:
                 return answer
             self.troubles += 1
             await asyncio.sleep(AGAIN_S)
+
+    async def _again(self, error: Exception) -> None:
+        """Waits a little for trouble that passes; what does not pass is raised."""
+        if isinstance(error, DBAPIError) and not will_pass(error):
+            raise error
+        self.troubles += 1
+        await asyncio.sleep(AGAIN_S)
 
     async def _serve(self, wish: Wish) -> None:
         if wish.repeated and self.site.webs:
@@ -213,7 +217,7 @@ class Client:
         self.repeats.append(ids)
         return ids[0]
 
-    async def _cancel_by_api(self, job_id: UUID) -> str | None:
+    async def _cancel_by_api(self, job_id: UUID) -> str:
         answer = await self.call("POST", f"/api/v1/jobs/{job_id}/cancel")
         assert answer.status_code in (200, 409), answer.text
         return str(answer.json()["cancel"]) if answer.status_code == 200 else "too late"

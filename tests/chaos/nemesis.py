@@ -78,13 +78,16 @@ class Nemesis:
         self.site.host(**options)
         return self._over(strike)
 
-    async def freeze(self, pids: Iterable[int], for_s: float) -> Strike:
-        """SIGSTOP, and SIGCONT after `for_s`: a suspended machine, a stalled disk."""
+    def freeze(self, pids: Iterable[int]) -> Strike:
+        """SIGSTOP until `thaw`: a suspended machine, a stalled disk, a host cut off from the database."""
         strike = self._strike("freeze", pids)
         _send(strike.pids, signal.SIGSTOP)
-        await asyncio.sleep(for_s)
+        return strike
+
+    def thaw(self, strike: Strike) -> None:
+        """SIGCONT."""
         _send(strike.pids, signal.SIGCONT)
-        return self._over(strike)
+        self._over(strike)
 
     async def stop_host(self, host: Process, *, timeout_s: float = 60) -> int:
         """SIGTERM, as a deploy sends it; answers the exit code."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from uuid import uuid4
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,8 +29,17 @@ from worker.process.models import Worker
 from worker.settings import Settings
 
 T = TypeVar("T")
+FULL = os.environ.get("CHAOS_SIZE", "short") == "full"
+PATIENCE = float(os.environ.get("CHAOS_PATIENCE", "1"))
+"""What waits are multiplied by: a mutant that hangs should be found out soon."""
 JOBS = "tests.chaos.jobs"
 CHILDREN = {"worker.process.child": "worker", "worker.process.clerk": "clerk"}
+
+
+def on(short: str) -> pytest.MarkDecorator:
+    """The database that a scenario runs on in the short set; in the full one it runs on both."""
+    names = ["postgresql", "sqlite"] if FULL else [short]
+    return pytest.mark.parametrize("any_database", names, indirect=True)
 
 
 class Site:
@@ -152,7 +162,7 @@ class Site:
 
     async def settled(self, timeout_s: float) -> bool:
         """Waits until every job has ended; answers whether they did."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * PATIENCE
         while await self.unfinished() != 0:
             if time.monotonic() > end:
                 return False

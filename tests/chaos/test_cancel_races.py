@@ -11,13 +11,15 @@ import pytest
 
 from tests.chaos import auditor, figures
 from tests.chaos.generator import Cancel, Client
+from tests.chaos.ledger import Execution
 from tests.chaos.report import Report
-from tests.chaos.site import Site
+from tests.chaos.site import Site, on
 
 pytestmark = pytest.mark.timeout(400)
 OPENED_AGAIN = 0.1
 
 
+@on("postgresql")
 async def test_c10_a_cancel_ends_a_job_or_comes_too_late_and_says_which(
     site, seed: int, full: bool, report: Report
 ) -> None:
@@ -54,6 +56,7 @@ async def test_c10_a_cancel_ends_a_job_or_comes_too_late_and_says_which(
     )
     assert findings == []
     assert _lies(client.cancels, evidence.jobs, reopened) == []
+    assert _ran_on(client.cancels, evidence.executions, reopened) == []
     assert len(client.cancels) == count
     assert set(told) == {"done", "requested", "too late"}
     assert all(opened == 1 for opened in reopened.values())
@@ -67,6 +70,19 @@ async def _race(client: Client, name: str, dice: random.Random, reopened: Counte
     if cancel.answer == "done" and dice.random() < OPENED_AGAIN * 3:
         await client.retry(job_id)
         reopened[str(job_id)] += 1
+
+
+def _ran_on(
+    cancels: list[Cancel], executions: dict[str, list[Execution]], reopened: Counter[str]
+) -> list[str]:
+    """Jobs whose code went on after it was said that the cancel is done."""
+    done = {str(each.job_id): each.answered_at for each in cancels if each.answer == "done"}
+    return [
+        job
+        for job, at in done.items()
+        if not reopened[job]
+        and any(line.at > at for run in executions.get(job, []) for line in [run.start, *run.steps])
+    ]
 
 
 def _lies(cancels: list[Cancel], jobs: dict[str, Any], reopened: Counter[str]) -> list[str]:

@@ -11,11 +11,12 @@ from tests.chaos import auditor, figures
 from tests.chaos.generator import Client
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.report import Report
-from tests.chaos.site import Site
+from tests.chaos.site import Site, on
 
 pytestmark = pytest.mark.timeout(400)
 
 
+@on("postgresql")
 async def test_c9_rolling_restarts_under_load_lose_nothing_and_burn_nothing(
     site, seed: int, full: bool, report: Report
 ) -> None:

@@ -8,12 +8,13 @@ import pytest
 
 from tests.chaos import auditor
 from tests.chaos.report import Report
-from tests.chaos.site import Site
+from tests.chaos.site import Site, on
 from worker.engine import Engine
 
 pytestmark = pytest.mark.timeout(120)
 
 
+@on("sqlite")
 async def test_all_jobs_end_although_nobody_hears_a_doorbell(site, report: Report) -> None:
     """They are enqueued by an engine without a broker, so its doorbells ring where no worker is."""
     here: Site = await site()

@@ -7,7 +7,7 @@ import pytest
 from tests.chaos import auditor, figures
 from tests.chaos.generator import Client
 from tests.chaos.report import Report
-from tests.chaos.site import Site
+from tests.chaos.site import Site, on
 
 pytestmark = pytest.mark.timeout(300)
 DEADLY = ("dies", "crashes")
@@ -19,6 +19,7 @@ CHOKING = {
 }
 
 
+@on("sqlite")
 async def test_c11_poison_is_isolated_then_convicted_and_its_neighbours_succeed(
     site, seed: int, report: Report
 ) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from worker.accounts.audit import SEAL_BATCH, seal
 from worker.db import migrate
@@ -35,6 +36,9 @@ from worker.settings import Settings
 log = structlog.get_logger(__name__)
 
 LONGEST_PAUSE_S = 30.0
+OUTAGE_PAUSE_S = 2.0
+"""A database that comes back does not wait for the clerk to notice."""
+OUTAGE = (OperationalError, InterfaceError, OSError)
 END_S = 2.0
 WAKE_GAP_S = 0.05
 """A loop that is woken by every commit gathers this long: one look finds what twenty have brought."""
@@ -54,7 +58,7 @@ class Loop:
 
     async def run(self) -> None:
         """For ever; an error is said and makes the next look wait longer."""
-        trouble = 0
+        trouble, longest_s = 0, LONGEST_PAUSE_S
         await asyncio.sleep(self.first_after_s)
         while True:
             try:
@@ -63,13 +67,14 @@ class Loop:
             except Exception as error:
                 done = 0
                 trouble += 1
+                longest_s = OUTAGE_PAUSE_S if isinstance(error, OUTAGE) else LONGEST_PAUSE_S
                 log.warning(
                     "A loop had an error",
                     loop=self.name,
                     error=f"{type(error).__name__}: {error}"[:300],
                     times=trouble,
                 )
-            await self._pause(self.pause_s(done, trouble))
+            await self._pause(self.pause_s(done, trouble, longest_s))
 
     async def _act(self) -> int:
         """At the end an action under way may finish: one that is cut off in a statement leaves its connection behind."""
@@ -91,9 +96,9 @@ class Loop:
             await asyncio.wait_for(self.wake.wait(), max(0.0, pause_s - WAKE_GAP_S))
         self.wake.clear()
 
-    def pause_s(self, done: int, trouble: int) -> float:
+    def pause_s(self, done: int, trouble: int, longest_s: float = LONGEST_PAUSE_S) -> float:
         if trouble:
-            return float(min(LONGEST_PAUSE_S, max(self.every_s, 0.5) * 2 ** min(trouble - 1, 6)))
+            return float(min(longest_s, max(self.every_s, 0.5) * 2 ** min(trouble - 1, 6)))
         return 0.0 if done >= self.full else self.every_s
 
 

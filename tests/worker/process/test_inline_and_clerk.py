@@ -134,6 +134,26 @@ async def test_a_loop_survives_its_errors_and_waits_longer_after_each():
     assert task.cancelled()
 
 
+async def test_a_loop_looks_soon_again_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch):
+    pauses: list[float] = []
+
+    async def away() -> int:
+        raise ConnectionRefusedError
+
+    async def pause(_loop: Loop, pause_s: float) -> None:
+        pauses.append(pause_s)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(Loop, "_pause", pause)
+    task = asyncio.create_task(Loop("test", 1.0, away).run())
+    while len(pauses) < 8:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert pauses[:3] == [1.0, 2.0, 2.0]
+    assert max(pauses) == 2.0
+
+
 def test_a_loop_with_more_to_do_looks_again_at_once():
     async def nothing() -> int:
         return 0

@@ -1,0 +1,85 @@
+"""Engines that lack one guard each: one edit of the source, and the scenario that must turn red."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("worker", "webapp", "templates", "static", "tests", "pyproject.toml", "README.md", "LICENSE")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`old` stands once in `file` and becomes `new`. `scenario` is what pytest is told to run."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    scenario: str
+
+    def applied_to(self, source: str) -> str:
+        assert source.count(self.old) == 1, (
+            f"{self.name}: {self.old!r} stands {source.count(self.old)} times in {self.file}"
+        )
+        return source.replace(self.old, self.new)
+
+
+FROZEN = "tests/chaos/test_stall.py -k frozen"
+BLOCKED = "tests/chaos/test_stall.py -k blocked"
+DOORBELLS = "tests/chaos/test_doorbells.py"
+AWAY = "tests/chaos/test_database_away.py"
+CANCELS = "tests/chaos/test_cancel_races.py"
+POISON = "tests/chaos/test_poison.py"
+
+MUTANTS = (
+    Mutant(
+        "nobody rescues the jobs of the dead", "worker/joblogs/sweeper.py",
+        "lost = lost.order_by(JobLog.id)", "lost = lost.where(sa.false()).order_by(JobLog.id)", FROZEN,
+    ),
+    Mutant(
+        "a claim takes what others run", "worker/joblogs/limits.py",
+        """QUEUED = JobLog.status == sa.literal_column("'queued'")""",
+        """QUEUED = JobLog.status.in_(("queued", "running"))""", FROZEN,
+    ),
+    Mutant(
+        "a finish is not fenced", "worker/joblogs/finishes.py",
+        "job_logs.id = v.id AND job_logs.epoch = v.epoch AND job_logs.worker_id = :worker AND job_logs.status = 'running'",
+        "job_logs.id = v.id AND :worker IS NOT NULL AND job_logs.status = 'running'", FROZEN,
+    ),
+    Mutant(
+        "a rescue burns a retry", "worker/joblogs/sweeper.py",
+        "job.epoch + 1, job.attempt - 1, None, None", "job.epoch + 1, job.attempt, None, None", FROZEN,
+    ),
+    Mutant(
+        "the beat comes from the loop that runs jobs", "worker/process/supervisor.py",
+        "for child in self.children() if child.ready]",
+        "for child in self.children() if child.ready and time.monotonic() - child.held_at < 2]", BLOCKED,
+    ),
+    Mutant(
+        "workers wait for doorbells and never look", "worker/queue/receiver.py",
+        "found = await self.recorder.poll(limit, in_turn(self._queues, random.random))", "found = []", DOORBELLS,
+    ),
+    Mutant(
+        "an end is written without its event", "worker/joblogs/finishes.py",
+        "emit(session, EVENT_OF[status], event_data(job), job.user_id)", "pass", DOORBELLS,
+    ),
+    Mutant(
+        "what a sweeper could not see counts as silence", "worker/joblogs/sweeper.py",
+        "self.seen.clear()", "pass", AWAY,
+    ),
+    Mutant(
+        "a running job is cancelled over its head", "worker/joblogs/actions.py",
+        'if job.status == "running":\n        await _ask_to_stop', 'if job.status == "never":\n        await _ask_to_stop', CANCELS,
+    ),
+    Mutant(
+        "a retry resets the epoch", "worker/joblogs/actions.py",
+        "job.epoch, job.attempt, job.lost_count, job.died_alone = job.epoch + 1, 0, 0, 0",
+        "job.epoch, job.attempt, job.lost_count, job.died_alone = 0, 0, 0, 0", CANCELS,
+    ),
+    Mutant(
+        "poison stays in company", "worker/joblogs/sweeper.py",
+        'job.lane = "alone" if job.lost_count >= ALONE_AFTER else "rescue"', 'job.lane = "rescue"', POISON,
+    ),
+)  # fmt: skip

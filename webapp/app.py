@@ -76,11 +76,12 @@ def create_app(engine: Engine, *, runs_jobs: bool = False, jinja: Environment | 
     With `runs_jobs` it is the worker too: where there is no broker, no other process could be. Applications of one
     process may share a `jinja` environment: compiling the templates is the slow part.
     """
-    files = StaticFiles(folder("static"))
-    rules = Rules(engine.settings)
-    authenticator = Authenticator(engine.database)
-    jinja = jinja or render.make_environment(files)
-    app = Litestar(
+    return furnish(assemble(), engine, runs_jobs=runs_jobs, jinja=jinja)
+
+
+def assemble() -> Litestar:
+    """The routes and what all requests pass through, without anything to serve yet: see `furnish`."""
+    return Litestar(
         route_handlers=[*PAGES, API, *MACHINERY],
         guards=[door],
         before_request=count_for_navigation,
@@ -94,20 +95,31 @@ def create_app(engine: Engine, *, runs_jobs: bool = False, jinja: Environment | 
         openapi_config=OPENAPI,
         logging_config=None,
         lifespan=[running],
-        state=State(
-            {
-                "engine": engine,
-                "inline_worker": InlineWorker() if runs_jobs else None,
-                "rules": rules,
-                "authenticator": authenticator,
-                "static": files,
-                "jinja": jinja,
-                "live": Live.of(engine, authenticator, jinja),
-                "counters": NavigationCounters(engine.database, engine.settings.alert_backlog_age_s),
-            }
-        ),
     )
-    app.asgi_handler = Gate(app.asgi_handler, rules, authenticator)
+
+
+def furnish(
+    app: Litestar, engine: Engine, *, runs_jobs: bool = False, jinja: Environment | None = None
+) -> Litestar:
+    """Puts the application around this engine. One that has ended may be furnished again: routes take long to register."""
+    files = StaticFiles(folder("static"))
+    rules = Rules(engine.settings)
+    authenticator = Authenticator(engine.database)
+    jinja = jinja or render.make_environment(files)
+    app.state = State(
+        {
+            "engine": engine,
+            "inline_worker": InlineWorker() if runs_jobs else None,
+            "rules": rules,
+            "authenticator": authenticator,
+            "static": files,
+            "jinja": jinja,
+            "live": Live.of(engine, authenticator, jinja),
+            "counters": NavigationCounters(engine.database, engine.settings.alert_backlog_age_s),
+        }
+    )
+    behind = app.asgi_handler.inner if isinstance(app.asgi_handler, Gate) else app.asgi_handler
+    app.asgi_handler = Gate(behind, rules, authenticator)
     return app
 
 

@@ -18,11 +18,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from worker import lean
 from worker.jobs.context import JobContext
 from worker.jobs.cron import cron
 from worker.jobs.job import job
 from worker.jobs.retry import Discard, Retry, RetryPolicy
 from worker.jobs.secret import Secret
+
+lean.install()
 
 if TYPE_CHECKING:
     from worker.engine import enqueue_sync

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,9 +14,10 @@ import httpx
 import sqlalchemy as sa
 from jinja2 import Environment
 from litestar import Litestar
+from litestar.datastructures import State
 
+from webapp import app as web
 from webapp import render
-from webapp.app import create_app, running
 from webapp.paths import folder
 from webapp.static import StaticFiles
 from worker.accounts import actions, signing_in
@@ -90,6 +91,7 @@ class Browser:
     http: httpx.AsyncClient
     site: Site
     session_id: Any = None
+    tokens: dict[str, str] = field(default_factory=dict)
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.http.get(path, **options)
@@ -101,11 +103,16 @@ class Browser:
         return await self.http.post(path, data={"_csrf": token, **(data or {})}, **options)
 
     async def form_token(self) -> str:
-        """The token of a form that this browser was shown."""
-        answer = await self.http.get("/sign-in", follow_redirects=True)
-        if answer.status_code != 200:
-            answer = await self.http.get("/account")
-        return form_token(answer)
+        """The token of a form that this browser was shown: of one it still has, or of a page that is asked for now."""
+        if (token := self.tokens.get(self._standing())) is None:
+            signed_in = self.site.cookie("session") in self.http.cookies
+            answer = await self.http.get("/account" if signed_in else "/sign-in", follow_redirects=True)
+            token = self.tokens[self._standing()] = form_token(answer)
+        return token
+
+    def _standing(self) -> str:
+        """What makes this browser who it is; another sign-in makes its old forms useless."""
+        return str(sorted((cookie.name, cookie.value or "") for cookie in self.http.cookies.jar))
 
     async def sign_in(self, name: str, password: str = PASSWORD, **fields: str) -> httpx.Response:
         return await self.post("/sign-in", {"name": name, "password": password, **fields})
@@ -123,10 +130,32 @@ def environment() -> Environment:
     return render.make_environment(StaticFiles(folder("static")))
 
 
+_idle: list[tuple[list[Any], Litestar]] = []
+
+
+@contextmanager
+def application(engine: Engine) -> Iterator[Litestar]:
+    """The application around this engine, on the routes of one that an earlier test is done with.
+
+    Registering them takes longer than most tests do. One that has other pages, or was given more, is not for others.
+    """
+    pages = [*web.PAGES]
+    fitting = next((idle for idle in _idle if idle[0] == pages), None)
+    if fitting:
+        _idle.remove(fitting)
+    app = fitting[1] if fitting else web.assemble()
+    routes = len(app.routes)
+    yield web.furnish(app, engine, jinja=environment())
+    app.state = State()  # who still asks it, fails
+    if len(app.routes) == routes:
+        _idle.append((pages, app))
+
+
 @asynccontextmanager
 async def running_site(database_url: str, home: Path, **settings: Any) -> AsyncIterator[Site]:
     """`settings` are those of worker.settings.Settings."""
     engine = Engine.create(Settings(database_url=database_url, secret_key="k" * 40, home=home, **settings))
-    app = create_app(engine, jinja=environment())
-    async with running(app):  # not app.lifespan(): its task group cannot end in another task, as fixtures do
-        yield Site(engine, app, settings.get("public_url") or ADDRESS)
+    with application(engine) as app:
+        # Not app.lifespan(): its task group cannot end in another task, as fixtures do.
+        async with web.running(app):
+            yield Site(engine, app, settings.get("public_url") or ADDRESS)

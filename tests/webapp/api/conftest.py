@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from litestar import Litestar
 
 from tests.webapp.api import jobs as job_module
-from webapp.app import create_app
+from tests.webapp.site import application
 from worker.accounts import actions as accounts
 from worker.accounts.actor import cli_actor
 from worker.db.base import utc_now
@@ -78,12 +78,12 @@ async def engine(database_url: str, tmp_path: Any) -> Engine:
 
 @pytest.fixture
 async def http(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(engine)
-    async with serving(app):
-        await engine.catalogue.advertise(Registry([job_module.add, job_module.send_email]), uuid4())
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
-            yield client
+    with application(engine) as app:
+        async with serving(app):
+            await engine.catalogue.advertise(Registry([job_module.add, job_module.send_email]), uuid4())
+            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+                yield client
 
 
 @asynccontextmanager

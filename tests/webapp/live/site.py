@@ -17,7 +17,7 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from webapp.app import create_app
+from tests.webapp.site import application
 from worker.accounts import actions, signing_in
 from worker.accounts.actor import ENGINE, Actor
 from worker.accounts.models import User
@@ -219,24 +219,24 @@ async def site(
         **settings,
     }
     engine = Engine.create(Settings(**values))
-    app = create_app(engine)
-    config = uvicorn.Config(
-        app, ws="websockets-sansio", ws_per_message_deflate=False, ws_max_size=65_536, lifespan="on",
-        log_level="warning", log_config=None, timeout_graceful_shutdown=3,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined,method-assign]
-    serving = asyncio.create_task(server._serve([listener]))
-    while not server.started:
-        if serving.done():
-            serving.result()
-        await asyncio.sleep(0.01)
-    try:
-        yield Site(engine, port, app)
-    finally:
-        server.should_exit = True
-        await serving
-        listener.close()
+    with application(engine) as app:
+        config = uvicorn.Config(
+            app, ws="websockets-sansio", ws_per_message_deflate=False, ws_max_size=65_536, lifespan="on",
+            log_level="warning", log_config=None, timeout_graceful_shutdown=3,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined,method-assign]
+        serving = asyncio.create_task(server._serve([listener]))
+        while not server.started:
+            if serving.done():
+                serving.result()
+            await asyncio.sleep(0.01)
+        try:
+            yield Site(engine, port, app)
+        finally:
+            server.should_exit = True
+            await serving
+            listener.close()
 
 
 __all__ = ["ENGINE", "Page", "Site", "site"]

@@ -138,7 +138,8 @@ async def test_counters_come_at_most_once_a_second_and_only_when_they_change(one
             job = await one.job(status="running")
             await asyncio.sleep(0.05)
         await page.shows('data-count="running">20<')
-        assert 1 <= len(page.frames) - before <= (time.monotonic() - began) / 0.95
+        at_once = 1  # the first change of a quiet second
+        assert 1 <= len(page.frames) - before <= at_once + (time.monotonic() - began) / 0.95
         quiet = len(page.frames)
         await one.move(job, progress=0.5)
         await page.watch(("counters:all", page.html.rsplit('data-rev="', 1)[1].split('"')[0]))

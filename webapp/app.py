@@ -17,12 +17,13 @@ from litestar.plugins.htmx import HTMXRequest
 
 from webapp import health, metrics, render, static
 from webapp.api import bulk, catalogue, jobs, queues, stream, tokens, workers
+from webapp.api import dead_letters as dead_letters_api
 from webapp.auth import Authenticator, door
 from webapp.errors import respond
 from webapp.live import socket_route
 from webapp.live.service import Live
 from webapp.navigation import NavigationCounters
-from webapp.pages import accounts, audit, job_logs, overview, settings, signing_in
+from webapp.pages import accounts, audit, dead_letters, job_logs, overview, settings, signing_in
 from webapp.pages import jobs as jobs_pages
 from webapp.pages import workers as workers_pages
 from webapp.paths import folder
@@ -34,6 +35,7 @@ from worker.process.inline import InlineWorker
 PAGES: Final = [
     *overview.routes,
     *job_logs.routes,
+    *dead_letters.routes,
     *jobs_pages.routes,
     *workers_pages.routes,
     *signing_in.routes,
@@ -47,6 +49,7 @@ API: Final = Router(
     route_handlers=[
         *jobs.routes,
         *bulk.routes,
+        *dead_letters_api.routes,
         *catalogue.routes,
         *queues.routes,
         *workers.routes,

@@ -1,7 +1,9 @@
 """The `m` command as a person types it: real processes on both databases, one line for each mistake."""
 
+import asyncio
 import io
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -10,10 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import structlog
 
 from tests.desk import SECRET_KEY, Desk
 from worker import cli
+from worker.db.base import new_id, utc_now
+from worker.engine import Engine
+from worker.joblogs.models import JobLog
+from worker.jobs.registry import Registry
+from worker.settings import Settings
 
 NOWHERE = "0192f000-0000-7000-8000-000000000000"
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\nfake"
@@ -137,6 +145,65 @@ def test_a_queue_is_paused_and_resumed(m: Shell) -> None:
     ]
     assert queue["paused_at"] is None
     assert "not a queue name" in mistake(m.m("queue", "pause", "$JS.>"))
+
+
+async def offer() -> None:
+    """Offers the jobs of this environment, as a worker that starts would."""
+    settings = Settings.from_env(os.environ)
+    async with Engine.create(settings) as engine:
+        await engine.catalogue.advertise(Registry().discover(settings.job_modules), new_id())
+
+
+def test_a_job_is_paused_resumed_and_limited(m: Shell) -> None:
+    def listed(name: str = "add") -> dict[str, object]:
+        jobs = json.loads(m.m("job", "list", "--json", check=True).stdout)
+        return next(job for job in jobs if job["name"] == name)
+
+    asyncio.run(offer())
+    m.m("job", "pause", "add", "--reason", "sums are wrong", check=True)
+    assert (listed()["paused"], listed()["pause_reason"]) == (True, "sums are wrong")
+    m.m("job", "resume", "add", check=True)
+    assert listed()["paused"] is False
+    m.m("job", "limit", "add", "--concurrency", "3", "--rate", "30/m", "--burst", "2", check=True)
+    assert [listed()[field] for field in ("concurrency", "rate_limit", "rate_burst")] == [3, 0.5, 2]
+    m.m("job", "limit", "add", "--rate", "none", check=True)
+    assert [listed()[field] for field in ("concurrency", "rate_limit", "rate_burst")] == [3, None, None]
+    m.m("queue", "limit", "sums", "--concurrency", "4", check=True)
+    queues = json.loads(m.m("queue", "list", "--json", check=True).stdout)
+    assert [queue["concurrency"] for queue in queues if queue["name"] == "sums"] == [4]
+    assert "like 5/s, 30/m" in mistake(m.m("job", "limit", "add", "--rate", "fast"), 2)
+    assert "at least one" in mistake(m.m("job", "limit", "add"), 2)
+    assert "from 1 to 100000" in mistake(m.m("job", "limit", "add", "--concurrency", "0"))
+    assert "no job 'nosuch'" in mistake(m.m("job", "pause", "nosuch"))
+
+
+def test_dead_letters_are_listed_counted_retried_and_resolved(m: Shell) -> None:
+    asyncio.run(offer())
+    asyncio.run(failures(3))
+    [group] = json.loads(m.m("dead-letter", "list", "--json", check=True).stdout)
+    assert (group["job_name"], group["count"], group["error"]) == ("add", 3, "OSError: away")
+    assert group["fingerprint"] in m.m("dead-letter", "list", check=True).stdout
+    which = group["fingerprint"]
+    assert m.m("dead-letter", "retry", which, "--dry-run", check=True).stdout == "3 of 3 jobs\n"
+    assert "nosuch" in mistake(m.m("dead-letter", "retry", which, "--args", '{"nosuch": 1}'))
+    edited = m.m("dead-letter", "retry", which, "--args", '{"b": 2}', check=True).stdout.strip()
+    resolved = m.m("dead-letter", "resolve", which, "--reason", "fixed", check=True).stdout.strip()
+    assert len(edited) == len(resolved) == 36
+    assert "no group of unresolved failures" in mistake(m.m("dead-letter", "resolve", "f" * 32))
+
+
+async def failures(count: int) -> None:
+    """Jobs of one cause that failed."""
+    now = utc_now()
+    row = {
+        "job_name": "add", "queue": "sums", "status": "failed", "args": {"a": 1}, "tags": [], "enqueued_at": now,
+        "run_at": now, "completed_at": now, "error": "OSError: away", "error_fingerprint": "a" * 32,
+    }  # fmt: skip
+    async with (
+        Engine.create(Settings.from_env(os.environ)) as engine,
+        engine.database.transaction() as session,
+    ):
+        await session.execute(sa.insert(JobLog), [{"id": new_id(), **row} for _ in range(count)])
 
 
 def test_people_and_tokens_are_added(m: Shell) -> None:

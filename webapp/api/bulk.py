@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from webapp.api import examples, strict
 from webapp.api.jobs import database
 from webapp.api.openapi import documented
-from webapp.api.schema import QUEUE, RUN_AT, STATUS, Instant, Key, QueueName, When, exact, instant
+from webapp.api.schema import ARGS, QUEUE, RUN_AT, STATUS, Instant, Key, QueueName, When, exact, instant
 from webapp.auth import actor, operator, viewer
 from worker.db.base import utc_now
 from worker.errors import Invalid, NotFound
@@ -23,7 +23,7 @@ from worker.joblogs.search import Token
 from worker.joblogs.states import Status
 
 AnyRequest = Request[Any, Any, Any]
-Action = Literal["retry", "cancel", "delete", "resolve"]
+Action = Literal["retry", "cancel", "delete", "resolve", "rerun"]
 
 IDS = "a list of at most 1000 job ids"
 
@@ -41,8 +41,11 @@ class BulkFilter(Struct):
 class BulkRequest(Struct):
     """What to do with which jobs. Jobs enqueued after `cutoff` (default: now) are left alone."""
 
-    action: Annotated[Action, Meta(description="retry, cancel, delete or resolve")]
+    action: Annotated[Action, Meta(description="retry, cancel, delete, resolve or rerun")]
     filter: Annotated[BulkFilter, Meta(description="an object with ids, status, job_name, queue or q")]
+    args: Annotated[
+        dict[str, Any] | None, Meta(description=f"{ARGS} that a rerun replaces in every job, or null")
+    ] = None
     cutoff: Annotated[When | None, Meta(description=RUN_AT)] = None
     dry_run: Annotated[bool, Meta(description="true (only count) or false")] = False
 
@@ -89,17 +92,24 @@ class BulkOperation(Struct):
 async def start_bulk(request: AnyRequest) -> Response[BulkOperation | Preview]:
     """Starts a bulk action, or with `dry_run` counts what it would do. An id that is not a job's refuses the whole."""
     wish = await strict.body(request, BulkRequest)
-    wanted = {"q": _search(wish.filter), "ids": [str(job_id) for job_id in wish.filter.ids]}
+    wanted: dict[str, Any] = {"q": _search(wish.filter), "ids": [str(job_id) for job_id in wish.filter.ids]}
+    if wish.args is not None:
+        if wish.action != bulk.RERUN:
+            raise Invalid({"args": f"means nothing to {wish.action}: only a rerun replaces arguments"})
+        wanted["args"] = wish.args
     async with database(request).read() as connection:
         await _refuse_unknown(connection, wish.filter.ids)
         if wish.dry_run:
+            if wish.action == bulk.RERUN:
+                async with database(request).session() as session:
+                    await bulk.check_rerun(session, wanted)
             found = await bulk.preview(
                 connection, database(request).dialect, wish.action, wanted, wish.cutoff or utc_now()
             )
-            return Response(_preview(found), status_code=200)
+            return Response(preview_of(found), status_code=200)
     async with database(request).transaction() as session:
         operation = await bulk.start(session, wish.action, wanted, cutoff=wish.cutoff, actor=actor(request))
-        return Response(_operation(operation), status_code=202)
+        return Response(operation_of(operation), status_code=202)
 
 
 @get(
@@ -116,7 +126,7 @@ async def read_bulk(request: AnyRequest, operation_id: UUID) -> BulkOperation:
         ).first()
     if row is None:
         raise NotFound(noun="operation", key=str(operation_id))
-    return _operation(row)
+    return operation_of(row)
 
 
 @post(
@@ -129,7 +139,7 @@ async def read_bulk(request: AnyRequest, operation_id: UUID) -> BulkOperation:
 async def stop_bulk(request: AnyRequest, operation_id: UUID) -> BulkOperation:
     """Ends it after the batch under way; what is done stays done."""
     async with database(request).transaction() as session:
-        return _operation(await bulk.stop(session, operation_id, actor=actor(request)))
+        return operation_of(await bulk.stop(session, operation_id, actor=actor(request)))
 
 
 routes = [start_bulk, read_bulk, stop_bulk]
@@ -152,11 +162,11 @@ async def _refuse_unknown(connection: AsyncConnection, ids: list[UUID]) -> None:
         raise Invalid({"filter.ids": f"{missing[0]} is not a job here; nothing was changed"})
 
 
-def _preview(found: bulk.Preview) -> Preview:
+def preview_of(found: bulk.Preview) -> Preview:
     return Preview(found.action, found.matching, found.will, found.later, exact(found.cutoff))  # type: ignore[arg-type]  # one of ours
 
 
-def _operation(row: Any) -> BulkOperation:
+def operation_of(row: Any) -> BulkOperation:
     return BulkOperation(
         operation_id=str(row.id),
         action=row.action,

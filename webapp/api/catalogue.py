@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 from litestar import Request, get, patch, post
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from webapp.api import examples, strict
 from webapp.api.jobs import database
 from webapp.api.openapi import documented
-from webapp.api.schema import Instant, Reason, Slots, exact, instant
+from webapp.api.schema import Burst, Instant, PerSecond, Reason, Slots, exact, instant
 from webapp.auth import actor, operator, viewer
 from worker.errors import UnknownJob
 from worker.jobs import actions
@@ -36,9 +36,16 @@ class Offer(Struct):
     isolation: str
     on_lost: str
     paused_at: Instant | None
+    paused_by: str | None
     pause_reason: str | None
-    concurrency: int | None
+    concurrency: Annotated[int | None, Meta(description="how many may run at once over all workers")]
     rate_limit: Annotated[float | None, Meta(description="starts a second over all workers")]
+    rate_burst: Annotated[
+        int | None,
+        Meta(
+            description="how many may start at once after a pause; null: what a tenth of a second brings, at least 1"
+        ),
+    ]
     advertised_at: Instant
     workers: Annotated[int, Meta(description="how many live workers can run it")]
 
@@ -54,9 +61,18 @@ class Pause(Struct):
 
 
 class Limit(Struct):
-    """How many may run at once over all workers; null takes the limit away."""
+    """Limits over all workers; null takes one away, what is absent stays."""
 
-    concurrency: Annotated[Slots | None, Meta(description="a whole number from 1 to 100000, or null")]
+    concurrency: Annotated[
+        Slots | UnsetType | None, Meta(description="a whole number from 1 to 100000, or null")
+    ] = UNSET
+    rate_limit: Annotated[
+        PerSecond | UnsetType | None,
+        Meta(description="starts a second, from 1 a day (1/86400) to 10000, or null: 30 a minute is 0.5"),
+    ] = UNSET
+    rate_burst: Annotated[
+        Burst | UnsetType | None, Meta(description="a whole number from 1 to 10000, or null")
+    ] = UNSET
 
 
 @get(
@@ -121,15 +137,17 @@ async def resume_offer(request: AnyRequest, name: str) -> Offer:
     "/job-catalogue/{name:str}",
     guards=[operator],
     operation_class=documented(
-        body=Limit, example={"concurrency": 4}, answer=examples.OFFER, problems=(404,)
+        body=Limit, example={"concurrency": 4, "rate_limit": 0.5}, answer=examples.OFFER, problems=(404,)
     ),
     summary="Limit a job",
 )
 async def limit_offer(request: AnyRequest, name: str) -> Offer:
-    """Sets or takes away the limit of what runs at once."""
+    """Sets or takes away limits: how many run at once, how many start in a second."""
     wish = await strict.body(request, Limit)
+    wanted = {"concurrency": wish.concurrency, "rate": wish.rate_limit, "burst": wish.rate_burst}
+    given: dict[str, Any] = {field: value for field, value in wanted.items() if value is not UNSET}
     async with database(request).transaction() as session:
-        await actions.set_job_limit(session, name, concurrency=wish.concurrency, actor=actor(request))
+        await actions.set_job_limit(session, name, actor=actor(request), **given)
     return await _one(request, name)
 
 

@@ -106,9 +106,11 @@ OFFER: dict[str, Any] = {
     "isolation": "",
     "on_lost": "restart",
     "paused_at": None,
+    "paused_by": None,
     "pause_reason": None,
     "concurrency": None,
     "rate_limit": None,
+    "rate_burst": None,
     "advertised_at": "2026-11-22T09:00:00.000000Z",
     "workers": 2,
 }
@@ -154,6 +156,17 @@ TOKEN: dict[str, Any] = {
     "expires_at": None,
     "last_used_at": None,
     "revoked_at": None,
+}
+GROUP: dict[str, Any] = {
+    "fingerprint": "9f2c4e1ab7d05c3385f0e6d1c2b4a897",
+    "job_name": "send_email",
+    "queue": "mail",
+    "error": "ConnectionRefusedError: mail.example.com:587",
+    "count": 120,
+    "first_at": "2026-11-22T08:00:00.000000Z",
+    "last_at": "2026-11-22T09:00:00.000000Z",
+    "last_job_id": "019ab1c2-7d3e-7f00-8a11-2b3c4d5e6f70",
+    "resolved_at": None,
 }
 OPERATION: dict[str, Any] = {
     "operation_id": "019ab1c2-2222-7f00-8a11-2b3c4d5e6f70",

@@ -11,6 +11,7 @@ from webapp.queries.job_logs import SORTS
 from webapp.queries.one_job import AttemptView, LogLineView
 from webapp.queries.views import JobView
 from worker.joblogs.states import Status
+from worker.jobs.rate import MOST_BURST, MOST_PER_S
 
 Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="RFC 3339, UTC")]
 Count = Annotated[int, Meta(ge=0)]
@@ -24,10 +25,12 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 Tag = Annotated[str, Meta(min_length=1, max_length=60)]
 Tags = Annotated[list[Tag], Meta(max_length=20)]
 Slots = Annotated[int, Meta(ge=1, le=100_000)]
+PerSecond = Annotated[float, Meta(ge=1 / 86_400, le=MOST_PER_S)]
+Burst = Annotated[int, Meta(ge=1, le=MOST_BURST)]
 Reason = Annotated[str, Meta(max_length=500)]
 Role = Literal["viewer", "operator", "admin"]
 Sort = Literal["enqueued", "started", "completed", "duration"]
-BulkAction = Literal["retry", "cancel", "delete", "resolve"]
+BulkAction = Literal["retry", "cancel", "delete", "resolve", "rerun"]
 
 ARGS = "an object: the function's arguments by name"
 QUEUE = "a queue name: a-z, 0-9, _ and -, beginning with a letter or digit, at most 63 characters"

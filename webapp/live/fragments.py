@@ -15,18 +15,20 @@ from webapp.live.lines import LogLines
 from webapp.live.lists import NewJobs
 from webapp.live.sources import Context, Fragment, FragmentSource, Ids, Load, Render, Source
 from webapp.pages.bulk import load_operations
+from webapp.pages.dead_letters import GROUPS
 from webapp.pages.overview import PROBE, probe_view, surroundings
 from webapp.pages.workers import broker
 from webapp.queries.attention import attention
 from webapp.queries.counters import counters
 from webapp.queries.job_logs import load_jobs, load_whole_jobs
 from webapp.queries.one_job import app_trace, attempts_of, same_error, state_path
-from webapp.queries.overview import failure_groups, feed
+from webapp.queries.overview import feed
 from webapp.queries.queues import list_queues, load_queues
 from webapp.queries.views import JobView
 from webapp.queries.workers import load_workers
 from worker.db.base import utc_now
 from worker.engine import Engine
+from worker.joblogs.dead_letters import failure_groups, one_group
 from worker.joblogs.models import JobLog
 
 EVERY_SECOND: Final = 1.0
@@ -141,6 +143,8 @@ def _others(engine: Engine) -> list[Fragment]:
         _slow("queue", "overview/_queue.html", queues, "job", "queue", "worker"),
         _slow("worker", "workers/_worker.html", _workers, "job", "worker"),
         _slow("broker", "workers/_broker.html", brokers, "worker"),
+        _slow("dead-letters", "dead_letters/_groups.html", _dead_letters, "job"),
+        Fragment("dead-letter", "dead_letters/_group.html", _dead_letter, whole=True, every_s=EVERY_SECOND),
         Fragment(
             "operation", "job_logs/_operation.html", _operations, kinds=("operation",), every_s=EVERY_SECOND
         ),
@@ -159,6 +163,16 @@ async def _feed(connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]
 async def _workers(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
     found = await load_workers(connection, uuids(ids))
     return {str(of): _dated("worker", _fields(worker)) for of, worker in found.items()}
+
+
+async def _dead_letters(connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]:
+    found = await failure_groups(connection, GROUPS)
+    return {"all": {"groups": found, "live": True, "rev": digest(found)}}
+
+
+async def _dead_letter(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    found = {of: await one_group(connection, of) for of in ids}
+    return {of: {"group": group, "rev": digest(group)} for of, group in found.items() if group is not None}
 
 
 async def _operations(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:

@@ -11,6 +11,7 @@ from litestar import get, post
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from webapp import render
+from webapp.arguments import json_text, read_json
 from webapp.auth import actor, operator, viewer
 from webapp.forms import Form, read_form
 from webapp.pages.after import came_from
@@ -22,7 +23,15 @@ from worker.joblogs import bulk
 from worker.joblogs.models import Operation
 from worker.joblogs.states import is_terminal
 
-DONE = {"retry": "retried", "cancel": "cancelled", "resolve": "resolved", "delete": "deleted"}
+DONE = {
+    "retry": "retried",
+    "cancel": "cancelled",
+    "resolve": "resolved",
+    "delete": "deleted",
+    "rerun": "run again",
+}
+VERB = {"rerun": "run again"}
+"""What an action is called in a sentence, where that is not its own name."""
 
 
 @post("/job-logs/bulk", guards=[operator])
@@ -30,25 +39,32 @@ async def act(request: AnyRequest) -> Answer:
     """First shows what would happen; the confirmed form starts it, and names the same rows."""
     form = await read_form(request)
     form.check()
-    action, wanted, cutoff = form.words("action"), _wanted(form), _cutoff(form)
+    action, cutoff = form.words("action"), _cutoff(form)
     try:
+        wanted = _wanted(form)
         bulk.check(action, wanted)
-    except Invalid as error:
+        if not form.flag("confirmed"):
+            return await preview(request, form, action, wanted, cutoff)
+        async with acting(request) as session:
+            operation = await bulk.start(
+                session,
+                action,
+                wanted,
+                cutoff=cutoff,
+                reason=form.words("reason")[:500],
+                actor=actor(request),
+            )
+    except (Invalid, NotFound) as error:
         return render.redirect(request, came_from(request, "/job-logs"), error.message, "error")
-    if not form.flag("confirmed"):
-        return await _preview(request, form, action, wanted, cutoff)
-    async with acting(request) as session:
-        operation = await bulk.start(
-            session, action, wanted, cutoff=cutoff, reason=form.words("reason")[:500], actor=actor(request)
-        )
     return render.redirect(request, f"/operations/{operation.id}")
 
 
 def _wanted(form: Form) -> dict[str, Any]:
     """All that match the search, or the selected ones."""
+    args = {"args": read_json(form.text("args"))} if form.words("args") else {}
     if form.words("scope") == "matching":
-        return {"q": form.words("query") or "before:0s"}
-    return {"ids": form.many("id")}
+        return {"q": form.words("query") or "before:0s", **args}
+    return {"ids": form.many("id"), **args}
 
 
 def _cutoff(form: Form) -> datetime:
@@ -60,14 +76,15 @@ def _cutoff(form: Form) -> datetime:
     return min(at, utc_now()) if at.tzinfo else utc_now()
 
 
-async def _preview(
+async def preview(
     request: AnyRequest, form: Form, action: str, wanted: dict[str, Any], cutoff: datetime
 ) -> Answer:
+    """What would happen, and the form that makes it happen to the same rows."""
     db = database(request)
     async with db.read() as connection:
         seen = await bulk.preview(connection, db.dialect, action, wanted, cutoff)
     hidden = [("action", action), ("cutoff", cutoff.isoformat()), ("confirmed", "1")]
-    hidden += [(name, value) for name in ("scope", "query") if (value := form.words(name))]
+    hidden += [(name, value) for name in ("scope", "query", "args") if (value := form.words(name))]
     hidden += [("id", job_id) for job_id in wanted.get("ids", ())]
     left = seen.matching - seen.will
     words = "10k+ jobs" if seen.matching > CAP else f"{seen.matching} job{'' if seen.matching == 1 else 's'}"
@@ -77,6 +94,8 @@ async def _preview(
         title=f"{action.capitalize()} {words}",
         nav="job_logs",
         action=action,
+        verb=VERB.get(action, action),
+        changes=json_text(wanted["args"]) if wanted.get("args") else "",
         count_words=words,
         will=seen.will,
         cannot=[(left, f"they cannot be {DONE[action]} as they are")] if left > 0 else [],
@@ -99,7 +118,7 @@ async def show(request: AnyRequest, operation_id: UUID) -> Answer:
     return render.page(
         request,
         "job_logs/operation.html",
-        title=f"{operation['action'].capitalize()} in bulk",
+        title=f"{VERB.get(operation['action'], operation['action']).capitalize()} in bulk",
         nav="job_logs",
         operation=operation,
     )
@@ -135,6 +154,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "query_href": address("/job-logs", [("q", query)]) if query else None,
         "count_of_ids": len(row["filter"].get("ids") or ()),
         "reason": row["filter"].get("reason") or "",
+        "changes": json_text(row["filter"]["args"]) if row["filter"].get("args") else "",
         "ended": is_terminal(row["status"]) or row["ended_at"] is not None,
     }
 

@@ -27,6 +27,7 @@ from worker.joblogs.idempotency import claim_key, settle_key
 from worker.joblogs.search import JobFilter
 from worker.jobs import actions as controls
 from worker.jobs.catalogue import JobOffer
+from worker.jobs.rate import rate_words
 
 OPTIONS = ("queue", "priority", "run_at", "unique_key", "tags")
 
@@ -67,6 +68,7 @@ def _shown(job: CatalogueView) -> dict[str, Any]:
             {**field, "type_words": type_words(field), "default_words": default_words(field)}
             for field in job.parameters
         ],
+        "rate_words": rate_words(job.rate_limit) if job.rate_limit else None,
         "retry_words": retry_words(job.max_retries, job.retry),
         "schedules_words": [
             " ".join(str(part) for part in (one.get("cron", ""), one.get("time_zone", "")) if part)
@@ -215,8 +217,7 @@ async def pause_form(request: AnyRequest, name: str) -> Answer:
         back_href=f"/jobs/{name}",
         waiting=None,
         running=None,
-        limit=job.concurrency,
-        limit_action=f"/jobs/{name}/limit",
+        limit_href=f"/jobs/{name}/limit",
     )
 
 
@@ -243,32 +244,4 @@ async def resume(request: AnyRequest, name: str) -> Answer:
     return render.redirect(request, f"/jobs/{name}", f"Resumed {name}.")
 
 
-@post("/jobs/{name:str}/limit", guards=[operator])
-async def limit(request: AnyRequest, name: str) -> Answer:
-    typed = (await read_form(request)).words("concurrency")
-    try:
-        async with acting(request) as session:
-            await controls.set_job_limit(session, name, concurrency=at_once(typed), actor=actor(request))
-    except NotFound:
-        return gone(request, "job", "/jobs")
-    except Invalid as error:
-        return render.redirect(request, f"/jobs/{name}", error.message, "error")
-    return render.redirect(request, f"/jobs/{name}", f"At most {typed} at once." if typed else "No limit.")
-
-
-def at_once(typed: str) -> int | None:
-    """A limit as typed; empty lifts it.
-
-    Raises:
-        Invalid: it is not a whole number.
-    """
-    if not typed:
-        return None
-    if not typed.isdecimal() or len(typed) > 9:
-        raise Invalid(
-            {"concurrency": f"must be a whole number from 1, or empty for no limit; {typed[:20]!r} is not"}
-        )
-    return int(typed)
-
-
-routes = [jobs, show, run_form, run, pause_form, pause, resume, limit]
+routes = [jobs, show, run_form, run, pause_form, pause, resume]

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from webapp import render
 from webapp.auth import actor, operator, viewer
-from webapp.pages import queues
+from webapp.pages import limits, queues
 from webapp.pages.shared import Answer, AnyRequest, acting, address, cached, database, engine, late_after_s
 from webapp.queries.attention import Attention, Surroundings, attention
 from webapp.queries.catalogue import unoffered
@@ -23,7 +23,6 @@ from webapp.queries.overview import (
     GridRow,
     Latency,
     failure_grid,
-    failure_groups,
     feed,
     latencies,
     throughput,
@@ -34,6 +33,7 @@ from worker.db.base import utc_now
 from worker.engine import Engine
 from worker.errors import UnknownJob
 from worker.joblogs import actions
+from worker.joblogs.dead_letters import failure_groups
 
 PROBE = "desk.probe"
 KEPT_S = {"1h": 5.0, "24h": 60.0, "7d": 300.0}
@@ -164,4 +164,4 @@ def _ms(start: datetime | None, end: datetime | None, *, whole: bool = False) ->
     return round(found) if whole else found
 
 
-routes = [show, probe, *queues.routes]
+routes = [show, probe, *queues.routes, *limits.routes]

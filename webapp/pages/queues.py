@@ -1,4 +1,4 @@
-"""Pausing, resuming and limiting a queue."""
+"""Pausing and resuming a queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from webapp import render
 from webapp.auth import actor, operator
 from webapp.forms import read_form
 from webapp.pages.after import came_from
-from webapp.pages.jobs import at_once
 from webapp.pages.shared import Answer, AnyRequest, acting, database, gone, late_after_s
 from webapp.queries.queues import load_queues, queue_names
 from worker.errors import Invalid
@@ -32,8 +31,7 @@ async def pause_form(request: AnyRequest, name: str) -> Answer:
         back_href=came_from(request, "/"),
         waiting=queue.waiting,
         running=queue.running,
-        limit=queue.limit,
-        limit_action=f"/queues/{name}/limit",
+        limit_href=f"/queues/{name}/limit",
     )
 
 
@@ -58,19 +56,6 @@ async def resume(request: AnyRequest, name: str) -> Answer:
     return await _show(request, name, f"Resumed the queue {name}.")
 
 
-@post("/queues/{name:str}/limit", guards=[operator])
-async def limit(request: AnyRequest, name: str) -> Answer:
-    typed = (await read_form(request)).words("concurrency")
-    try:
-        async with acting(request) as session:
-            await actions.set_queue_limit(session, name, at_once(typed), actor=actor(request))
-    except Invalid as error:
-        return render.redirect(request, f"/queues/{name}/pause", error.message, "error")
-    return render.redirect(
-        request, "/", f"{name}: at most {typed} at once." if typed else f"{name}: no limit."
-    )
-
-
 async def _show(request: AnyRequest, name: str, flash: str) -> Answer:
     """The queue's row as it stands now."""
     if not request.headers.get("hx-request"):
@@ -80,4 +65,4 @@ async def _show(request: AnyRequest, name: str, flash: str) -> Answer:
     return render.fragment(request, "overview/_after.html", flash=flash, queue=queues[name])
 
 
-routes = [pause_form, pause, resume, limit]
+routes = [pause_form, pause, resume]

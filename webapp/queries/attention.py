@@ -9,8 +9,8 @@ from typing import Literal
 from urllib.parse import urlencode
 
 from webapp.filters import plural, shortened, span
-from webapp.queries.overview import FailureGroup
 from webapp.queries.queues import QueueView
+from worker.joblogs.dead_letters import FailureGroup
 
 NEW_FOR_S = 3600.0
 """A failure group that began within this is new, and stands above older ones."""
@@ -126,7 +126,7 @@ def _failures(groups: Sequence[FailureGroup], now: datetime) -> list[Attention]:
             "failed",
             f"{group.job_name}: {shortened(group.error, 160) or 'failed without a message'}",
             f"{plural(group.count, 'time')}{'' if is_old(group) else ', new'}",
-            _rows(f"group:{group.fingerprint}", status="failed"),
+            f"/dead-letters/{group.fingerprint}",
             group.last_at,
         )
         for group in ranked[:MOST_GROUPS]

@@ -52,9 +52,11 @@ class CatalogueView:
     fingerprint: str
     advertised_at: datetime
     paused_at: datetime | None
+    paused_by: str | None
     pause_reason: str | None
     concurrency: int | None
     rate_limit: float | None
+    rate_burst: int | None
     rev: int
     has_worker: bool
     runs: tuple[Run, ...]
@@ -142,9 +144,11 @@ def _view(row: sa.Row[Any], runs: Sequence[Run], offered: bool) -> CatalogueView
         fingerprint=row.fingerprint,
         advertised_at=row.advertised_at,
         paused_at=row.paused_at,
+        paused_by=row.paused_by,
         pause_reason=row.pause_reason,
         concurrency=row.concurrency,
         rate_limit=row.rate_limit,
+        rate_burst=row.rate_burst,
         rev=row.rev,
         has_worker=offered,
         runs=tuple(runs),

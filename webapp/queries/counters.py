@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from worker.db.base import utc_now
 from worker.joblogs.conditions import conditions
+from worker.joblogs.dead_letters import UNRESOLVED
 from worker.joblogs.models import JobCounter, JobCounterDelta, JobLog
 from worker.joblogs.search import STATUSES, JobFilter
 
@@ -41,15 +42,6 @@ async def counters(connection: AsyncConnection, late_after_s: float) -> Counters
     running = await capped(connection, JobLog.status == sa.literal_column("'running'"))
     late = await late_count(connection, utc_now() - timedelta(seconds=late_after_s))
     return Counters(words(failed), words(running), words(late), time.time_ns() // 1_000_000)
-
-
-UNRESOLVED = (
-    JobLog.status == sa.literal_column("'failed'"),
-    JobLog.resolved_at.is_(None),
-    JobLog.deleted_at.is_(None),
-)
-"""Dead letters: failed, and nobody has said that it is dealt with. A partial index is used only where its constants
-stand in the statement: a bound parameter would hide them."""
 
 
 async def capped(connection: AsyncConnection, *wanted: sa.ColumnElement[bool], cap: int = CAP) -> int:

@@ -11,10 +11,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from webapp.queries.counters import CAP, UNRESOLVED, words
+from webapp.queries.counters import CAP, words
 from webapp.queries.job_logs import list_columns, load_jobs, whole_columns
 from webapp.queries.views import JobView, job_view
 from worker.accounts.models import AuditEntry
+from worker.joblogs.dead_letters import UNRESOLVED
 from worker.joblogs.models import JobAttempt, JobLog, JobLogLine
 from worker.process.models import Worker
 

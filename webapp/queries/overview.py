@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from webapp.queries.catalogue import percentile
-from webapp.queries.counters import UNRESOLVED
 from webapp.queries.queues import SAMPLE
 from worker.db.base import utc_now
 from worker.events.models import OutboxRow
@@ -34,73 +33,6 @@ CANCELLED = JobLog.status == sa.literal_column("'cancelled'")
 
 
 # Failures
-
-
-@dataclass(frozen=True, slots=True)
-class FailureGroup:
-    """Unresolved failures of one kind: same job, same sort of error."""
-
-    fingerprint: str
-    job_name: str
-    error: str
-    count: int
-    first_at: datetime
-    last_at: datetime
-    last_job_id: UUID
-
-
-async def failure_groups(connection: AsyncConnection, limit: int = 20) -> list[FailureGroup]:
-    """Those that happened last come first."""
-    last_at = sa.func.max(JobLog.completed_at).label("last_at")
-    statement = (
-        sa.select(
-            JobLog.error_fingerprint.label("fingerprint"),
-            sa.func.count().label("n"),
-            sa.func.min(JobLog.completed_at).label("first_at"),
-            last_at,
-        )
-        .where(*UNRESOLVED, JobLog.error_fingerprint.is_not(None))
-        .group_by(JobLog.error_fingerprint)
-        .order_by(last_at.desc())
-        .limit(limit)
-    )
-    groups = (await connection.execute(statement)).all()
-    examples = await _examples(connection, [group.fingerprint for group in groups])
-    return [
-        FailureGroup(
-            group.fingerprint,
-            job.job_name,
-            _first_line(job.error),
-            group.n,
-            group.first_at,
-            group.last_at,
-            job.id,
-        )
-        for group in groups
-        if (job := examples.get(group.fingerprint)) is not None
-    ]
-
-
-async def _examples(connection: AsyncConnection, fingerprints: Sequence[str]) -> dict[str, sa.Row[Any]]:
-    """The newest job of each group."""
-    if not fingerprints:
-        return {}
-    error = sa.func.substr(JobLog.error, 1, 400).label("error")
-    each = [
-        sa.select(
-            sa.select(JobLog.id, JobLog.job_name, JobLog.error_fingerprint, error)
-            .where(*UNRESOLVED, JobLog.error_fingerprint == fingerprint)
-            .order_by(JobLog.completed_at.desc())
-            .limit(1)
-            .subquery()
-        )
-        for fingerprint in fingerprints
-    ]
-    return {row.error_fingerprint: row for row in await connection.execute(sa.union_all(*each))}
-
-
-def _first_line(error: str | None) -> str:
-    return (error or "").strip().partition("\n")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ def list_offers(as_json: AsJson = False) -> None:
             "paused": row.get("paused_at") is not None,
             "offered": name in offered,
         }
+        | {field: row.get(field) for field in ("pause_reason", "concurrency", "rate_limit", "rate_burst")}
         for name, row in sorted(rows.items())
     ]
     if as_json:
@@ -81,7 +82,7 @@ def run(
         "timeout_s": timeout,
         "tags": tag or (),
     }
-    given = _arguments(args)
+    given = arguments(args)
 
     async def work(engine: Engine) -> dict[str, Any]:
         job_id = await _enqueue(engine, name, given, options)
@@ -116,7 +117,7 @@ def retry(
     from worker.accounts.actor import cli_actor
     from worker.commands import show
 
-    wanted, changed = show.job_id(job_id), None if args is None else _arguments(args)
+    wanted, changed = show.job_id(job_id), None if args is None else arguments(args)
 
     async def work(engine: Engine) -> UUID:
         from worker.joblogs import actions
@@ -232,7 +233,7 @@ def _report(job: dict[str, Any], *, wait: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def arguments(text: str) -> dict[str, Any]:
     from worker import strict_json
     from worker.errors import Invalid
 

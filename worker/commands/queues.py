@@ -25,7 +25,7 @@ def list_queues(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
     if as_json:
         say_json(queues)
         return
-    head = ("name", "queued", "running", "scheduled", "retrying", "paused_at", "pause_reason")
+    head = ("name", "queued", "running", "concurrency", "scheduled", "retrying", "paused_at", "pause_reason")
     say_table(head, [[queue[name] for name in head] for queue in queues])
 
 

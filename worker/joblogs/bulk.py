@@ -15,10 +15,11 @@ from worker.accounts.actor import Actor
 from worker.accounts.audit import audit
 from worker.db.base import utc_now
 from worker.db.session import Database, changed
-from worker.errors import Invalid, KeyHeld, NotAllowedNow, NotFound, TooLate
+from worker.errors import Invalid, KeyBusy, KeyHeld, NotAllowedNow, NotFound, QueueFull, TooLate
 from worker.joblogs import actions
 from worker.joblogs.conditions import conditions
 from worker.joblogs.models import LIVE, TERMINAL, JobLog, Operation
+from worker.joblogs.reruns import changed_args, rerun_changed
 from worker.joblogs.search import parse
 
 BATCH = 100
@@ -29,13 +30,17 @@ LATE_AFTER = timedelta(minutes=5)
 
 Apply = Callable[[AsyncSession, JobLog, Actor], Awaitable[object]]
 
+UNRESOLVED: Final = sa.and_(JobLog.status == "failed", JobLog.resolved_at.is_(None))
+RERUN: Final = "rerun"
 ACTIONS: Final[dict[str, tuple[Apply, sa.ColumnElement[bool]]]] = {
     "retry": (actions.retry_locked, JobLog.status.in_(("failed", "cancelled"))),
     "cancel": (actions.cancel_locked, JobLog.status.in_(LIVE)),
     "delete": (actions.delete_locked, JobLog.status.in_(TERMINAL)),
-    "resolve": (actions.resolve_locked, sa.and_(JobLog.status == "failed", JobLog.resolved_at.is_(None))),
+    "resolve": (actions.resolve_locked, UNRESOLVED),
+    RERUN: (actions.resolve_locked, UNRESOLVED),
 }
-"""What can be done in bulk: the button, and the condition under which a row can take it."""
+"""What can be done in bulk: the button, and the condition under which a row can take it. A rerun first starts a new job,
+with those arguments replaced that the filter's `args` names, and then resolves the failed one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,12 @@ class Preview:
 
 
 def check(action: str, wanted: dict[str, Any]) -> None:
-    """Raises Invalid when the action or the filter (`{"q": search, "ids": [job id, …]}`) is not understood."""
+    """Raises Invalid when the action or the filter (`{"q": search, "ids": [job id, …]}`, and `args` for a rerun) is not
+    understood."""
     problems: dict[str, str] = {}
     if action not in ACTIONS:
         problems["action"] = f"{action!r} is not known: it must be one of {', '.join(ACTIONS)}"
-    if unknown := set(wanted) - {"q", "ids"}:
+    if unknown := set(wanted) - ({"q", "ids", "args"} if action == RERUN else {"q", "ids"}):
         problems["filter"] = (
             f"{', '.join(sorted(unknown))} is not known: it may hold q (a search) and ids (job ids)"
         )
@@ -68,8 +74,23 @@ def check(action: str, wanted: dict[str, Any]) -> None:
         problems["filter.ids"] = f"{len(ids)} ids are too many: at most {IDS_CAP}, or use a search"
     if bad := [str(i)[:40] for i in ids if not _is_id(i)]:
         problems["filter.ids"] = f"{bad[0]!r} is not a job id"
+    if not isinstance(wanted.get("args") or {}, dict):
+        problems["args"] = 'must be a JSON object of the arguments to replace, like {"to": "a@b.c"}'
     if problems:
         raise Invalid(problems)
+
+
+async def check_rerun(session: AsyncSession, wanted: dict[str, Any]) -> None:
+    """Raises Invalid when the newest matching job would not take these arguments, each mistake named.
+
+    A secret is refused: the operation keeps what it was given, and nothing may keep a secret in the clear.
+    """
+    matching = _matching(wanted, _dialect(session), utc_now())
+    job = await session.scalar(
+        sa.select(JobLog).where(*matching, UNRESOLVED).order_by(JobLog.id.desc()).limit(1)
+    )
+    if job is not None:
+        await changed_args(session, job, wanted.get("args") or {})
 
 
 async def preview(
@@ -99,6 +120,8 @@ async def start(
 ) -> Operation:
     """Plans the action for the clerk. Rows that came after `cutoff` (default: now) are left out. One audit entry."""
     check(action, wanted)
+    if action == RERUN:
+        await check_rerun(session, wanted)
     now = utc_now()
     operation = Operation(
         action=action,
@@ -106,6 +129,7 @@ async def start(
             "q": wanted.get("q") or "",
             "ids": [str(i) for i in wanted.get("ids") or []],
             "reason": reason,
+            **({"args": wanted.get("args") or {}} if action == RERUN else {}),
         },
         cutoff=min(cutoff or now, now),
         status="pending",
@@ -197,13 +221,25 @@ async def _apply(session: AsyncSession, operation: Operation, job_id: UUID) -> N
     try:
         async with session.begin_nested():
             job = await actions.locked(session, job_id)
+            if operation.action == RERUN:
+                await _rerun(session, job, operation.filter.get("args") or {}, actor)
             await ACTIONS[operation.action][0](session, job, actor)
-    except (NotAllowedNow, TooLate, KeyHeld, NotFound) as refusal:
+    except (NotAllowedNow, TooLate, KeyHeld, NotFound, Invalid, KeyBusy, QueueFull) as refusal:
         operation.refused += 1
         if len(operation.refusals) < REFUSALS_KEPT:
             operation.refusals = [*operation.refusals, {"job_id": str(job_id), "why": refusal.message}]
     else:
         operation.done += 1
+
+
+async def _rerun(session: AsyncSession, job: JobLog, changes: dict[str, Any], actor: Actor) -> None:
+    if job.status != "failed" or job.resolved_at is not None:
+        raise NotAllowedNow(job_id=job.id, status=job.status, wish="run again")
+    await rerun_changed(session, job, changes, actor)
+
+
+def _dialect(session: AsyncSession) -> str:
+    return session.get_bind().dialect.name
 
 
 def _matching(wanted: dict[str, Any], dialect: str, now: datetime) -> list[sa.ColumnElement[bool]]:

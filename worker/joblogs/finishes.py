@@ -146,7 +146,9 @@ def _record(outcome: Outcome, now: datetime, dialect: str) -> dict[str, Any]:
         "result": outcome.result,
         "error": error,
         "traceback": trace,
-        "fingerprint": fingerprint(job.job_name, error, trace) if error and status == "failed" else None,
+        "fingerprint": fingerprint(job.job_name, error or reason or "", trace)
+        if status == "failed"
+        else None,
         "run_at": again,
         "bump": int(status == "queued"),
         "unburnt": int(outcome.status == "queued" or (outcome.status == "lost" and status == "queued")),

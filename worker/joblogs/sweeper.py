@@ -20,6 +20,7 @@ from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
 from worker.joblogs.finishes import ALONE_AFTER
 from worker.joblogs.models import JobAttempt, JobLog
+from worker.joblogs.storable import fingerprint
 from worker.jobs.models import JobCatalogue
 from worker.jobs.retry import RetryPolicy
 from worker.process.models import Worker
@@ -171,7 +172,8 @@ def _put(
         return
     job.completed_at = now
     job.lost_count += why in ("poison", "worker_lost")
-    job.error = job.error if status == "cancelled" else words
+    if status == "failed":
+        job.error, job.error_fingerprint = words, fingerprint(job.job_name, why or words, None)
 
 
 async def fail_unknown(database: Database) -> int:
@@ -201,6 +203,7 @@ async def fail_unknown(database: Database) -> int:
         for job in jobs:
             job.status, job.reason, job.completed_at, job.rev = "failed", "unknown_job", now, job.rev + 1
             job.error = f"No worker has offered a job called {job.job_name!r} for an hour."
+            job.error_fingerprint = fingerprint(job.job_name, "unknown_job", None)
             moved(counts, job, "queued", "failed")
             _told(session, job, "job.failed")
         count(session, counts)

@@ -113,6 +113,8 @@ async def set_job_limit(
     for field, value in given.items():
         setattr(job, field, value)
     if job.rate_limit is None:
+        if given.get("rate_burst") is not None:
+            raise Invalid({"rate_burst": "means nothing without a rate: give one, or leave it empty"})
         job.rate_burst = job.rate_tat = None
     await _changed_job(session, job, "catalogue.limited", actor, before)
     await ring_waiting(session, RING_AT_RESUME, JobLog.job_name == name)

@@ -39,10 +39,20 @@ async def test_the_catalogue_names_what_can_run_and_how(viewer: Client) -> None:
 async def test_a_job_is_paused_resumed_and_limited(operator: Client) -> None:
     status, offer = await operator.call("POST", "/job-catalogue/add/pause", {"reason": "broken"})
     assert (status, offer["pause_reason"], offer["paused_at"] is None) == (200, "broken", False)
+    assert offer["paused_by"] == "a-operator"
     status, offer = await operator.call("POST", "/job-catalogue/add/resume")
     assert (status, offer["pause_reason"], offer["paused_at"]) == (200, None, None)
     status, offer = await operator.call("PATCH", "/job-catalogue/add", {"concurrency": 3})
-    assert (status, offer["concurrency"]) == (200, 3)
+    assert (status, offer["concurrency"], offer["rate_limit"]) == (200, 3, None)
+    status, offer = await operator.call("PATCH", "/job-catalogue/add", {"rate_limit": 0.5, "rate_burst": 2})
+    assert (status, offer["concurrency"], offer["rate_limit"], offer["rate_burst"]) == (200, 3, 0.5, 2)
+    status, offer = await operator.call(
+        "PATCH", "/job-catalogue/add", {"concurrency": None, "rate_limit": None}
+    )
+    assert (status, offer["concurrency"], offer["rate_limit"], offer["rate_burst"]) == (200, None, None, None)
+    wrong = {"concurrency": 0, "rate_limit": 0, "rate_burst": "many", "rate": 5}
+    status, answer = await operator.call("PATCH", "/job-catalogue/add", wrong)
+    assert (status, operator.problems(answer).keys()) == (422, set(wrong))
     for verb, body in (("pause", None), ("resume", None)):
         assert (await operator.call("POST", f"/job-catalogue/nosuch/{verb}", body))[0] == 404
     assert (await operator.call("PATCH", "/job-catalogue/add", {"concurrency": 0}))[0] == 422

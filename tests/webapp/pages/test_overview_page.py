@@ -73,8 +73,30 @@ async def test_a_queue_is_paused_with_a_reason_limited_and_resumed(crew: Crew, a
     assert "Paused by" not in answer.text
     await ada.post("/queues/mail/limit", {"concurrency": "4"})
     assert "/4" in (await ada.get("/")).text
-    refused = await ada.post("/queues/mail/limit", {"concurrency": "lots"}, follow_redirects=True)
-    assert "must be a whole number" in flash_of(refused)
+    refused = await ada.post("/queues/mail/limit", {"concurrency": "lots"})
+    assert (refused.status_code, 'value="lots"' in refused.text) == (422, True)
+    assert "must be a whole number" in refused.text
+    assert 'value="4"' in (await ada.get("/queues/mail/limit")).text
+
+
+async def test_a_job_is_limited_by_number_and_by_rate_and_what_was_typed_stays(
+    crew: Crew, ada: Browser
+) -> None:
+    limits = {"concurrency": "3", "rate": "30", "per": "m", "burst": "2"}
+    answer = await ada.post("/jobs/send_email/limit", limits, follow_redirects=True)
+    assert flash_of(answer) == "success: The limits are set."
+    assert "30 a minute, 2 at once" in answer.text
+    form = (await ada.get("/jobs/send_email/limit")).text
+    assert ('value="30"' in form, '<option value="m" selected>' in form) == (True, True)
+    refused = await ada.post("/jobs/send_email/limit", {**limits, "rate": "-1", "concurrency": "0"})
+    assert (refused.status_code, 'value="-1"' in refused.text) == (422, True)
+    assert "from 1 a day to 10000 a second" in refused.text
+    refused = await ada.post("/jobs/send_email/limit", {**limits, "concurrency": "0"})
+    assert "from 1 to 100000" in refused.text
+    lifted = await ada.post("/jobs/send_email/limit", dict.fromkeys(limits, ""), follow_redirects=True)
+    assert "30 a minute" not in lifted.text
+    gone = await ada.post("/jobs/nosuch/limit", limits, follow_redirects=True)
+    assert "not there" in flash_of(gone)
 
 
 async def test_a_probe_goes_all_the_way_round(crew: Crew, ada: Browser) -> None:

@@ -8,11 +8,12 @@ from tests.webapp.rows import Rows
 from webapp.queries.catalogue import list_catalogue
 from webapp.queries.counters import CAP, counters, late_count, matching, status_counts, words
 from webapp.queries.job_logs import list_columns
-from webapp.queries.overview import failure_grid, failure_groups, feed, latencies, throughput
+from webapp.queries.overview import failure_grid, feed, latencies, throughput
 from webapp.queries.queues import list_queues, load_queues
 from webapp.queries.workers import list_workers, taken_queues
 from worker.db.base import utc_now
 from worker.db.session import Database, emit
+from worker.joblogs.dead_letters import failure_groups
 from worker.joblogs.models import JobCounterDelta, JobLog
 from worker.joblogs.search import JobFilter, parse
 from worker.jobs.models import Queue

@@ -176,6 +176,8 @@ async def test_limits_change_one_by_one_and_wrong_ones_are_named(offered: Bench)
     with pytest.raises(Invalid) as refused:
         await limit(offered, concurrency=0, rate=-1.0, burst=100_000)
     assert set(refused.value.problems) == {"concurrency", "rate_limit", "rate_burst"}
+    with pytest.raises(Invalid, match="means nothing without a rate"):
+        await limit(offered, "mail", burst=3)
 
 
 async def test_a_poll_looks_at_the_queues_in_the_order_it_is_given(bench: Bench) -> None:

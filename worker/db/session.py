@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session as SyncSession
 from sqlalchemy.orm import SessionTransaction
 
+from worker.db import half_open
 from worker.db.base import new_id, utc_now
 from worker.events.models import OutboxRow
 
@@ -130,6 +131,10 @@ class Database:
         async with self.engine.connect() as connection:
             options = {"no_begin": True} if self.dialect == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
             yield await connection.execution_options(**options)
+
+    def patience(self) -> asyncio.Timeout:
+        """Bounds a worker's own short statements where the other end may vanish in the middle of one: a TimeoutError."""
+        return asyncio.timeout(None if self.dialect == "sqlite" else half_open.UNANSWERED_MS / 1000)
 
     async def any(self, table: Any, *where: sa.ColumnElement[bool]) -> bool:
         """Whether such a row exists; asked outside any lock, so that a loop with nothing to do locks nothing."""
@@ -274,14 +279,15 @@ def _forget_back_to_the_mark(session: SyncSession, transaction: SessionTransacti
 
 def _make_engine(url: str, pool_size: int, lock_timeout_s: float) -> AsyncEngine:
     if not url.startswith("sqlite"):
-        return create_async_engine(
+        engine = create_async_engine(
             url,
             pool_size=pool_size,
             max_overflow=5,
-            pool_pre_ping=True,
             pool_timeout=10,
-            connect_args={"async_creator_fn": _connect},
+            connect_args={"async_creator_fn": _connect, "timeout": half_open.CONNECT_S},
         )
+        half_open.watch(engine.sync_engine)
+        return engine
     database = make_url(url).database or ""
     if database and database != ":memory:":
         _make_private_file(Path(database))

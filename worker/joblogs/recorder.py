@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from worker.batch import MicroBatch
 from worker.db.session import Database, will_pass
 from worker.joblogs.claims import Claimed, Scope, claim_ids, claim_oldest, held_rows
 from worker.joblogs.finishes import Outcome, write_outcomes
+from worker.joblogs.models import JobLog
 from worker.joblogs.next_starts import NextStarts
 from worker.joblogs.notes import Notes
 from worker.process.models import Worker
@@ -53,12 +55,14 @@ class Recorder:
             if len(claimed) >= limit:
                 break
             left, again = limit - len(claimed), self._next_starts.after
-            claimed += await claim_oldest(self.database, self.worker_id, self.scope, queue, left, again)
+            async with self.database.patience():
+                claimed += await claim_oldest(self.database, self.worker_id, self.scope, queue, left, again)
         return claimed
 
     async def held(self) -> list[Claimed]:
         """The running rows of this worker: what a claim whose answer was lost has left behind."""
-        return await held_rows(self.database, self.worker_id)
+        async with self.database.patience():
+            return await held_rows(self.database, self.worker_id)
 
     async def finish(self, outcome: Outcome) -> bool:
         """Writes how an execution ended; False when it was no longer this worker's to end, and nothing changed."""
@@ -77,27 +81,42 @@ class Recorder:
         await self.notes.close()
 
     async def _claim_batch(self, ids: Sequence[UUID]) -> list[Claimed | None]:
-        found = await claim_ids(
-            self.database, self.worker_id, self.scope, list(set(ids)), self._next_starts.after
-        )
+        async with self.database.patience():
+            found = await claim_ids(
+                self.database, self.worker_id, self.scope, list(set(ids)), self._next_starts.after
+            )
         claimed = {job.id: job for job in found}
         return [claimed.pop(job_id, None) for job_id in ids]
 
     async def _finish_batch(self, outcomes: Sequence[Outcome]) -> Sequence[bool | BaseException]:
         """Tries again while the database is away and the lease lasts; splits a batch that holds an offender."""
         end = time.monotonic() + self._lease_s
-        delay = 0.05
+        delay, repeated = 0.05, False
         while True:
             try:
-                return await write_outcomes(self.database, self.worker_id, outcomes)
+                async with self.database.patience():
+                    written = await write_outcomes(self.database, self.worker_id, outcomes)
+                    return await self._found_written(outcomes, written) if repeated else written
             except (DBAPIError, OSError) as error:
                 if isinstance(error, DBAPIError) and not will_pass(error):
                     return await self._bisect(outcomes, error)
                 if time.monotonic() > end:
                     raise
-                log.warning("finish_delayed", jobs=len(outcomes), error=str(error).splitlines()[0][:200])
+                log.warning("finish_delayed", jobs=len(outcomes), error=(str(error) or repr(error))[:200])
             await asyncio.sleep(delay)
-            delay = min(1.0, delay * 2)
+            delay, repeated = min(1.0, delay * 2), True
+
+    async def _found_written(self, outcomes: Sequence[Outcome], written: Sequence[bool]) -> list[bool]:
+        """A commit whose answer was lost may have happened: then the row is as this worker left it, and not stale."""
+        missed = [o.claimed.id for o, ok in zip(outcomes, written, strict=True) if not ok]
+        columns = (JobLog.id, JobLog.epoch, JobLog.worker_id, JobLog.status)
+        async with self.database.read() as connection:
+            rows = await connection.execute(sa.select(*columns).where(JobLog.id.in_(missed)))
+            found = {row.id: row for row in rows}
+        return [
+            ok or (o.claimed.id in found and _left_by(self.worker_id, o, found[o.claimed.id]))
+            for o, ok in zip(outcomes, written, strict=True)
+        ]
 
     async def _bisect(self, outcomes: Sequence[Outcome], error: DBAPIError) -> list[bool | BaseException]:
         if len(outcomes) == 1:
@@ -123,3 +142,12 @@ class Recorder:
                 .values(stale_finishes=Worker.stale_finishes + 1)
                 .execution_options(synchronize_session=False)
             )
+
+
+def _left_by(worker_id: UUID, outcome: Outcome, row: Any) -> bool:
+    """Whether the row shows this outcome, written by this worker: a release has raised the epoch by one."""
+    epoch = outcome.claimed.epoch + (outcome.status in ("queued", "lost"))
+    ended = row.status in (outcome.status, "cancelled") or (
+        outcome.status == "lost" and row.status == "queued"
+    )
+    return bool(row.worker_id == worker_id and row.epoch == epoch and ended)

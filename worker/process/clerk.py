@@ -40,6 +40,8 @@ OUTAGE_PAUSE_S = 2.0
 """A database that comes back does not wait for the clerk to notice."""
 OUTAGE = (OperationalError, InterfaceError, OSError)
 END_S = 2.0
+LONG_S = 3600.0
+"""Patience with actions that go through everything there is."""
 WAKE_GAP_S = 0.05
 """A loop that is woken by every commit gathers this long: one look finds what twenty have brought."""
 
@@ -55,6 +57,8 @@ class Loop:
     first_after_s: float = 0.0
     wake: asyncio.Event | None = None
     """Set by whoever knows that there is something to do; the loop looks then, not only when its time has come."""
+    patience_s: float = 30.0
+    """Longer than this no action takes that still gets anywhere: its connection leads into the void."""
 
     async def run(self) -> None:
         """For ever; an error is said and makes the next look wait longer."""
@@ -78,7 +82,7 @@ class Loop:
 
     async def _act(self) -> int:
         """At the end an action under way may finish: one that is cut off in a statement leaves its connection behind."""
-        action = asyncio.ensure_future(self.action())
+        action = asyncio.ensure_future(self._in_time())
         try:
             return await asyncio.shield(action)
         except asyncio.CancelledError:
@@ -86,6 +90,10 @@ class Loop:
             action.cancel()
             await asyncio.gather(action, return_exceptions=True)
             raise
+
+    async def _in_time(self) -> int:
+        async with asyncio.timeout(self.patience_s):
+            return await self.action()
 
     async def _pause(self, pause_s: float) -> None:
         if self.wake is None:
@@ -119,10 +127,14 @@ def loops(engine: Engine) -> list[Loop]:
         Loop("relay", 0.5, relay, full=RELAY_BATCH, wake=to_relay),
         Loop("takers", 0.5, lambda: hand_over(database, takers), full=TAKE_BATCH, wake=to_hand_over),
         Loop("counts", 1.0, lambda: counters.fold(database), full=5000),
-        Loop("bulk", 0.5, lambda: bulk.run_pending(database)),
+        Loop("bulk", 0.5, lambda: bulk.run_pending(database), patience_s=LONG_S),
         Loop("audit seal", 5.0, lambda: seal(database), full=SEAL_BATCH),
-        Loop("recount", 86_400.0, lambda: counters.recount(database), first_after_s=3600.0),
-        Loop("retention", 600.0, lambda: _purge(database, settings), full=maintenance.BATCH),
+        Loop(
+            "recount", 86_400.0, lambda: counters.recount(database), first_after_s=3600.0, patience_s=LONG_S
+        ),
+        Loop(
+            "retention", 600.0, lambda: _purge(database, settings), full=maintenance.BATCH, patience_s=LONG_S
+        ),
     ]
 
 

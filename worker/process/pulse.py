@@ -29,6 +29,8 @@ from worker.settings import Settings
 log = structlog.get_logger(__name__)
 
 STOP_TIMEOUT_S = 10.0
+AGAIN_S = 1.0
+"""A beat that could not be written is tried again this soon: others count the time since the last one."""
 
 
 class TimedOutInSpite(Exception):
@@ -90,22 +92,26 @@ class Pulse:
 
     async def _beat(self) -> None:
         while True:
+            pause_s = self._settings.lease_s / 3
             try:
-                wishes = await presence.beat(self._database, self._beats())
+                async with asyncio.timeout(pause_s):  # a beat that hangs is a beat that is missing
+                    wishes = await presence.beat(self._database, self._beats())
             except (SQLAlchemyError, OSError) as error:
                 log.warning("The workers' beat was not written", error=_first_line(error))
+                pause_s = min(pause_s, AGAIN_S)
             else:
                 for worker_id, wish in wishes.items():
                     self._heard(worker_id, wish)
-            await asyncio.sleep(self._settings.lease_s / 3)
+            await asyncio.sleep(pause_s)
 
     async def _bury(self, worker_id: UUID, reason: str, lost: bool, overdue: Collection[UUID]) -> None:
         delay, said = 0.1, False
         while True:
             try:
-                if not lost:
-                    await release(self._database, worker_id, overdue)
-                await rescue_worker(self._database, worker_id, reason)
+                async with self._database.patience():
+                    if not lost:
+                        await release(self._database, worker_id, overdue)
+                    await rescue_worker(self._database, worker_id, reason)
             except (SQLAlchemyError, OSError) as error:
                 if not said:
                     log.warning("A dead worker's jobs are not taken back yet", error=_first_line(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.worker.joblogs.conftest import ADA, Bench
 from worker.joblogs import actions, finishes
 from worker.joblogs.counters import by_status, fold, recount
+from worker.joblogs.finishes import write_outcomes
 from worker.joblogs.recorder import Outcome
 from worker.joblogs.sweeper import rescue_worker
 from worker.process.models import Worker
@@ -236,3 +238,25 @@ async def test_an_outcome_waits_for_a_database_that_was_cut_off_and_is_not_blame
     monkeypatch.setattr("worker.joblogs.recorder.write_outcomes", cut_twice)
     assert await recorder.finish(Outcome(claimed, "success", result="1"))
     assert ((await bench.row(claimed.id)).status, cut) == ("success", 3)
+
+
+@pytest.mark.parametrize("status", ["success", "failed", "retrying", "queued", "lost"])
+async def test_an_end_whose_answer_was_lost_is_not_stale(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    lost, rev = [True], claimed.rev
+
+    async def write(*args: Any) -> list[bool]:
+        written = await write_outcomes(*args)
+        if lost:
+            lost.clear()
+            raise TimeoutError
+        return written
+
+    monkeypatch.setattr("worker.joblogs.recorder.write_outcomes", write)
+    assert await recorder.finish(
+        Outcome(claimed, status, retry_after_s=9.0 if status == "retrying" else None)
+    )  # type: ignore[arg-type]
+    assert (recorder.stale, (await bench.row(claimed.id)).rev) == (0, rev + 1)

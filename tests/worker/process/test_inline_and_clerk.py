@@ -154,6 +154,23 @@ async def test_a_loop_looks_soon_again_while_the_database_is_away(monkeypatch: p
     assert max(pauses) == 2.0
 
 
+async def test_a_loop_whose_action_hangs_gives_it_up_and_goes_on() -> None:
+    calls = 0
+
+    async def hang_once() -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await asyncio.Event().wait()
+        return 0
+
+    task = asyncio.create_task(Loop("test", 0.01, hang_once, patience_s=0.05).run())
+    async with asyncio.timeout(30):
+        while calls < 3:
+            await asyncio.sleep(0.01)
+    task.cancel()
+
+
 def test_a_loop_with_more_to_do_looks_again_at_once():
     async def nothing() -> int:
         return 0

@@ -1,21 +1,30 @@
-"""compose.yaml says what the real Docker Compose accepts, and its NATS users may do their part and no more."""
+"""compose.yaml says what the real Docker Compose accepts, its services run from the built wheel, its NATS users may do their part."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
+import zipfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
 from nats.aio.client import Client
 from nats.js.api import RetentionPolicy, StreamConfig
 
+from tests.desk import Desk, Process
 from tests.servers import free_port
+from tests.servers.postgres import PostgresServer
 from worker.process import nats_server, platform
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,6 +141,124 @@ async def test_the_worker_cannot_remove_a_stream(production_nats: Path) -> None:
         await worker.publish("$JS.API.STREAM.DELETE.framework_m_jobs", b"", reply="_INBOX.test")
         await worker.flush()
         assert any("permissions violation" in refusal.lower() for refusal in refusals)
+
+
+BUILD = "import sys, hatchling.build; print(hatchling.build.build_wheel(sys.argv[1]))"
+MAIN = "from worker.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel, unpacked as an installer does."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-c", BUILD, folder], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(folder / "site")
+    return folder / "site"
+
+
+@dataclass
+class Composed(Desk):
+    """The services of compose.yaml as processes of this machine, with nothing of the checkout on their path."""
+
+    services: dict[str, Any] = field(default_factory=dict)
+    site: Path = Path()
+    secrets: Path = Path()
+    app: Path = Path()
+
+    def service(self, name: str) -> list[Process]:
+        """As many as compose starts, each with the service's own command and environment."""
+        of = self.services[name]
+        found = []
+        for _ in range(of["deploy"]["replicas"]):
+            port = free_port() if name == "web" else None
+            found.append(self.start(*of["command"], port=port, environ=self.given(name, port)))
+        return found
+
+    def given(self, name: str, port: int | None = None) -> dict[str, str]:
+        given = {key: str(value) for key, value in self.services[name]["environment"].items()}
+        if port:
+            given |= {"M_PORT": str(port), "M_HOST": "127.0.0.1"}
+        return {key: value.replace("/run/secrets", str(self.secrets)) for key, value in given.items()}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", MAIN, *arguments]
+
+    def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        of_a_desk = ("M_", "DATABASE_URL", "NATS_URL", "REDIS_URL", "PYTHON")
+        base = {key: value for key, value in os.environ.items() if not key.startswith(of_a_desk)}
+        path = os.pathsep.join([str(self.site), str(self.app)])
+        return {
+            **base,
+            "PYTHONPATH": path,
+            "PYTHONSAFEPATH": "1",
+            "M_HOME": str(self.home),
+            **(more or self.given("migrate")),
+        }
+
+
+def test_every_service_runs_from_the_wheel_by_its_own_command(
+    copy: Path, production_nats: Path, postgres_server: PostgresServer, site: Path, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    shutil.copytree(ROOT / "e2e" / "acme", app)
+    (production_nats / "database_url").write_text(postgres_server.database())
+    with Composed(
+        tmp_path / "home", services=services(copy), site=site, secrets=production_nats, app=app
+    ) as desk:
+        where = "import webapp.paths, worker; print(worker.__file__, webapp.paths.folder('static'))"
+        found = subprocess.run(
+            [sys.executable, "-c", where], cwd=ROOT, env=desk.environment(), capture_output=True, text=True
+        )
+        assert [path.startswith(str(site)) for path in found.stdout.split()] == [True, True]
+        desk.m(*desk.services["migrate"]["command"], check=True)
+        webs, workers = desk.service("web"), desk.service("worker")
+        assert (len(webs), len(workers)) == (2, 2)
+        for web in webs:
+            desk.wait_for(lambda web=web: desk.ready(web), web)
+            assert page_and_style(web.base)
+        for worker in workers:
+            desk.wait_for(lambda worker=worker: "A child has started" in worker.output(), worker)
+        desk.wait_for(lambda: len(alive(desk)) == 2, workers[0])
+        jobs = [desk.run("greet", {"name": str(number)}) for number in range(20)]
+        ends = [desk.until(job, timeout_s=60) for job in jobs]
+        assert {end["status"] for end in ends} == {"success"}
+        assert desk.call("GET", f"/api/v1/jobs/{jobs[0]}", base=webs[1].base)[1]["result"] == "hello 0"
+        program, *check = desk.services["worker"]["healthcheck"]["test"][1:]
+        assert program == "m"
+        assert desk.m(*check).returncode == 0
+        assert [worker.stop() for worker in workers] == [0, 0]
+        for web in webs:  # uvicorn ends by the signal itself once its requests have been answered
+            assert web.stop() in (0, -signal.SIGTERM)
+
+
+def services(folder: Path) -> dict[str, Any]:
+    """The services as Docker Compose itself reads them."""
+    done = subprocess.run(
+        [COMPOSE, "-f", folder / "compose.yaml", "config", "--format", "json"],
+        env={**os.environ, "M_JOB_MODULES": "shop_jobs"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)["services"]
+    return found
+
+
+def page_and_style(base: str) -> bool:
+    """Whether the sign-in page and its style come, which only the files in the wheel can give."""
+    with urllib.request.urlopen(f"{base}/sign-in", timeout=30) as answer:
+        page = answer.read().decode()
+    (style, *_) = re.findall(r'href="(/static/[^"]+\.css)"', page)
+    with urllib.request.urlopen(base + style, timeout=30) as answer:
+        return bool(answer.status == 200 and answer.read())
+
+
+def alive(desk: Desk) -> list[Any]:
+    status, answer = desk.call("GET", "/api/v1/workers")
+    assert status == 200, answer
+    return [one for one in answer["items"] if one["kind"] == "worker"]
 
 
 def compose_config(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -6,9 +6,12 @@ Nothing that user code does can delay it, and nothing that it waits for delays t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import random
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -24,6 +27,7 @@ from worker.jobs.models import JobCatalogue
 from worker.jobs.retry import RetryPolicy
 from worker.process import presence
 from worker.process.presence import Beat
+from worker.queue.slots import GRACE_S
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -52,7 +56,7 @@ class Pulse:
         self._ready = threading.Event()
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._burials: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
@@ -67,13 +71,20 @@ class Pulse:
 
     def bury(self, worker_id: UUID, reason: str, *, lost: bool, overdue: Collection[UUID] = ()) -> None:
         """Ends a dead process's row and takes its jobs back: as a loss, or released unburnt; `overdue` ones timed out."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._spawn, worker_id, reason, lost, frozenset(overdue))
+        self._in_loop(functools.partial(self._bury, worker_id, reason, lost, frozenset(overdue)))
 
-    def _spawn(self, worker_id: UUID, reason: str, lost: bool, overdue: Collection[UUID]) -> None:
-        task = asyncio.ensure_future(self._bury(worker_id, reason, lost, overdue))
-        self._burials.add(task)
-        task.add_done_callback(self._burials.discard)
+    def look_up(self, worker_id: UUID, answer: Callable[[list[list[Any]]], None]) -> None:
+        """Answers, unless the database is away, what the rows say that the worker holds, and until when at most."""
+        self._in_loop(functools.partial(self._look_up, worker_id, answer))
+
+    def _in_loop(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._spawn, work)
+
+    def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.ensure_future(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _run(self) -> None:
         asyncio.run(self._main())
@@ -85,8 +96,8 @@ class Pulse:
             self._ready.set()
             beating = asyncio.create_task(self._beat())
             await self._stop.wait()
-            if self._burials:
-                await asyncio.wait(self._burials, timeout=STOP_TIMEOUT_S / 2)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S / 2)
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
 
@@ -120,6 +131,21 @@ class Pulse:
                 delay = min(2.0, delay * 2)
             else:
                 return
+
+    async def _look_up(self, worker_id: UUID, answer: Callable[[list[list[Any]]], None]) -> None:
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            answer(await left_to_run(self._database, worker_id))
+
+
+async def left_to_run(database: Database, worker_id: UUID) -> list[list[Any]]:
+    """[[job id, epoch, seconds until its process has to end], …] of what this worker's rows say that it runs."""
+    held = await held_rows(database, worker_id)
+    async with database.session() as session:
+        now = await database.now(session)
+    return [
+        [str(job.id), job.epoch, (job.started_at - now).total_seconds() + job.timeout_s + GRACE_S]
+        for job in held
+    ]
 
 
 async def release(database: Database, worker_id: UUID, overdue: Collection[UUID]) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from worker.db.base import new_id
 from worker.errors import BrokerRequired
 from worker.logs import log_to_stderr
 from worker.process import platform
+from worker.process.children import Child, Place
 from worker.process.entry import CONFIGURATION, FAILED, Orders
 from worker.process.identity import memory_mb
 from worker.process.presence import Beat
@@ -38,8 +39,6 @@ KILL_AFTER_S = 31.0
 """From the request to stop: the child drains 25 s and has a few more to write what it knows."""
 ENDED_ITSELF = (FAILED, CONFIGURATION)
 """Codes of a child that gave up by itself: before it was ready it held nothing that could be taken back."""
-FREE_DEATHS = 3
-LONGEST_PAUSE_S = 30.0
 IMPATIENT_AFTER_S = 1.0
 
 
@@ -90,67 +89,6 @@ class Plan:
     priorities: str
     max_memory_mb: float | None = None
     max_jobs: int | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Child:
-    """One process, from its start to its burial."""
-
-    worker_id: UUID
-    module: str
-    process: subprocess.Popen[bytes]
-    started: float
-    ready: bool = False
-    beats: int = 0
-    busy: int = 0
-    finished: int = 0
-    held: list[list[Any]] = field(default_factory=list)
-    held_at: float = 0.0
-    leaving: str = ""
-    """Why it was asked to stop; empty while it works."""
-    kill_at: float | None = None
-    overdue: set[UUID] = field(default_factory=set)
-    failed: str = ""
-
-    def heard(self, facts: dict[str, Any]) -> None:
-        self.ready = self.ready or bool(facts.get("ready"))
-        self.failed = facts.get("failed", self.failed)
-        self.finished = facts.get("finished", self.finished)
-        self.busy = facts.get("busy", self.busy)
-        if "held" in facts:
-            self.held, self.held_at = facts["held"], time.monotonic()
-
-    def past_deadline(self, now: float) -> set[UUID]:
-        """Jobs that were asked to stop long ago and still run; by this clock, so a child that hangs cannot hide them."""
-        return {UUID(job_id) for job_id, _, left_s in self.held if self.held_at + left_s < now}
-
-    def beat(self) -> Beat:
-        self.beats += 1
-        held = [[job_id, epoch] for job_id, epoch, _ in self.held]
-        return Beat(self.worker_id, self.beats, held, self.busy, memory_mb(self.process.pid))
-
-
-@dataclass(slots=True, eq=False)
-class Place:
-    """Where a child stands: replaced when it leaves or dies, ever more slowly when it dies without finishing anything."""
-
-    name: str
-    module: str
-    child: Child | None = None
-    worked: bool = False
-    deaths: int = 0
-    start_at: float = 0.0
-
-    def died(self, child: Child, now: float) -> float:
-        """Seconds until the next start."""
-        self.deaths = 1 if child.finished else self.deaths + 1
-        pause = (
-            0.0
-            if self.deaths <= FREE_DEATHS
-            else min(LONGEST_PAUSE_S, 2.0 ** (self.deaths - FREE_DEATHS - 1))
-        )
-        self.start_at = now + pause
-        return pause
 
 
 class Supervisor:
@@ -214,6 +152,8 @@ class Supervisor:
         place.worked = place.worked or child.ready
         if child.leaving:
             return
+        if child.silent(now):
+            self._pulse.look_up(child.worker_id, functools.partial(self._learned, child))
         if overdue := child.past_deadline(now):
             child.overdue = overdue
             self._replace(place, f"{len(overdue)} job(s) do not stop")
@@ -347,6 +287,9 @@ class Supervisor:
 
     def _wished(self, worker_id: UUID, wish: str) -> None:
         self._events.put(lambda: self._wish(worker_id, wish))
+
+    def _learned(self, child: Child, held: list[list[Any]]) -> None:
+        self._events.put(functools.partial(child.learned, held))
 
     def _beats(self) -> list[Beat]:
         return [child.beat() for child in self.children() if child.ready]

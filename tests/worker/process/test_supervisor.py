@@ -1,18 +1,25 @@
-"""What the supervisor makes of a child that has ended."""
+"""What the supervisor makes of a child that has ended, and of one that says nothing."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from worker.process.supervisor import Child, Plan, Supervisor
+from tests.worker.joblogs.conftest import Bench, bench
+from worker.process.children import SILENT_S, Child
+from worker.process.pulse import left_to_run
+from worker.process.supervisor import Plan, Supervisor
+from worker.queue.slots import GRACE_S
 from worker.settings import Settings
+
+__all__ = ["bench"]
 
 
 class Graves:
@@ -20,6 +27,12 @@ class Graves:
 
     def __init__(self) -> None:
         self.buried: list[UUID] = []
+
+    def look_up(self, worker_id: UUID, answer: Callable[[list[list[Any]]], None]) -> None:
+        answer([[str(worker_id), 1, self.left_s]])
+
+    left_s = 60.0
+    """How long the job that the rows know of may go on."""
 
     def bury(self, worker_id: UUID, reason: str, **_: Any) -> None:
         self.buried.append(worker_id)
@@ -41,3 +54,38 @@ def test_only_a_child_that_may_have_held_jobs_is_buried(
     supervisor.places[0].child = child
     supervisor._ended(child, code)
     assert graves.buried == [child.worker_id] * buried
+
+
+@pytest.mark.parametrize(("left_s", "replaced"), [(60.0, False), (-1.0, True)])
+def test_a_child_whose_loop_is_blocked_cannot_hide_a_job_that_is_past_its_limit(
+    tmp_path: Path, left_s: float, replaced: bool
+) -> None:
+    """It never said that it had claimed the job; the job's row did."""
+    settings = Settings.from_env({"M_HOME": str(tmp_path), "NATS_URL": "nats://127.0.0.1:1"})
+    supervisor, pulse = Supervisor(settings, Plan(1, 1, "", "0-9")), Graves()
+    supervisor._pulse = pulse  # type: ignore[assignment]
+    pulse.left_s = left_s
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    now = time.monotonic()
+    place = supervisor.places[0]
+    place.child = child = Child(uuid4(), place.module, process, now, ready=True, heard_at=now)
+    try:
+        supervisor._look_after(place, now + SILENT_S - 1)
+        assert supervisor._events.empty()
+        supervisor._look_after(place, now + SILENT_S + 1)
+        supervisor._events.get()()
+        supervisor._look_after(place, now + SILENT_S + 2)
+        assert (place.child is not child) == replaced
+        assert (child in supervisor.leaving) == replaced
+        assert child.overdue == ({child.worker_id} if replaced else set())
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_the_rows_tell_what_a_worker_holds_and_until_when(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder, timeout_s=5.0)
+    [[job_id, epoch, left_s]] = await left_to_run(bench.database, recorder.worker_id)
+    assert (job_id, epoch) == (str(claimed.id), 1)
+    assert 0 < left_s <= 5.0 + GRACE_S

@@ -19,6 +19,7 @@ from worker.db.session import Database, Doorbell, changed, emit, ring
 from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
 from worker.joblogs.finishes import ALONE_AFTER
+from worker.joblogs.limits import ring_limited
 from worker.joblogs.models import JobAttempt, JobLog
 from worker.joblogs.storable import fingerprint
 from worker.jobs.models import JobCatalogue
@@ -126,6 +127,8 @@ async def _rescue(
             emit(session, "job.lost", event_data(job), job.user_id)
         _told(session, job, f"job.{status}")
     count(session, counts)
+    await session.flush()
+    await ring_limited(session, [(job.id, job.job_name, job.queue) for job in jobs if job.status != "queued"])
     if jobs:
         log.warning("jobs_rescued", jobs=len(jobs), reason=reason)
     return len(jobs)

@@ -38,7 +38,7 @@ async def keys(one, worker_id):
         status="running", worker_id=worker_id, started_at=now, progress=0.5, progress_note=EVIL
     )
     failed = await one.job(
-        name=EVIL, status="failed", error=EVIL, traceback=EVIL, error_fingerprint="f1", started_at=now,
+        name=EVIL, status="failed", error=EVIL, traceback=EVIL, error_fingerprint="f" * 32, started_at=now,
         completed_at=now, args={"a": EVIL}, attempt=1,
     )  # fmt: skip
     done = await one.job(status="success", result={"a": EVIL}, started_at=now, completed_at=now, attempt=1)
@@ -63,6 +63,8 @@ async def keys(one, worker_id):
         "queue:default",
         f"worker:{worker_id}",
         "broker:all",
+        "dead-letters:all",
+        f"dead-letter:{'f' * 32}",
     ]
 
 
@@ -138,6 +140,23 @@ async def test_a_result_of_200_kb_is_left_to_the_page(one):
         await page.told(stale=f"job-result:{job}")
         await page.shows(f"job-row:{job}")
         assert max(len(frame) for frame in page.frames) < FRAME_BYTES
+
+
+async def test_a_failure_appears_among_the_dead_letters_and_is_counted(one):
+    async def fail():
+        return await one.job(
+            status="failed", error="OSError: away", error_fingerprint="d" * 32, completed_at=utc_now()
+        )
+
+    async with one.page() as page:
+        await page.watch(("dead-letters:all", ""))
+        await page.shows("No dead letters.")
+        await fail()
+        await page.shows(f"/dead-letters/{'d' * 32}")
+        await page.watch((f"dead-letter:{'d' * 32}", ""))
+        await page.shows(">1</a>")
+        await fail()
+        await page.shows(">2</a>")
 
 
 async def test_a_queue_that_is_paused_says_so_within_a_second(one, worker_id):

@@ -12,6 +12,7 @@ from tests.worker.joblogs.conftest import ADA, Bench, Offer
 from worker.db.base import utc_now
 from worker.errors import Invalid
 from worker.joblogs.recorder import Outcome
+from worker.joblogs.sweeper import rescue_worker
 from worker.jobs import actions as controls
 from worker.jobs.models import JobCatalogue
 from worker.jobs.rate import Rate
@@ -185,3 +186,17 @@ async def test_a_poll_looks_at_the_queues_in_the_order_it_is_given(bench: Bench)
     first, mail = await bench.enqueue(), await bench.enqueue("mail")
     assert [claim.id for claim in await recorder.poll(1, ["mail", "default"])] == [mail.id]
     assert [claim.id for claim in await recorder.poll(2, ["mail", "default"])] == [first.id]
+
+
+async def test_a_place_that_a_dead_worker_gives_up_for_good_rings_for_the_next(offered: Bench) -> None:
+    await limit(offered, concurrency=1)
+    async with offered.database.transaction() as session:
+        (await session.get_one(JobCatalogue, "add")).on_lost = "fail"
+    recorder, other = await offered.recorder(), await offered.recorder()
+    await offered.running(recorder)
+    second = await offered.enqueue()
+    assert await other.claim(second.id) is None
+    offered.told.clear()
+    await rescue_worker(offered.database, recorder.worker_id, "killed")
+    assert await rang(offered, lambda rung: len(rung) >= 1) == [second.id]
+    assert await other.claim(second.id) is not None

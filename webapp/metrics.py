@@ -53,6 +53,10 @@ def _jobs(found: Figures) -> Iterator[Metric]:
     for labels, number in found.jobs.items():
         jobs.add_metric(labels, number)
     yield jobs
+    paused = dict.fromkeys(found.paused_jobs, 1.0)
+    yield _by("m_job_paused", "1 for a paused job.", "job_name", paused)
+    text = "Failed jobs that nobody has resolved."
+    yield _by("m_dead_letters", text, "job_name", found.dead_letters)
     for name, text, sums in (
         (
             "m_job_wait_seconds",
@@ -83,6 +87,7 @@ def _queues(found: Figures) -> Iterator[Metric]:
     )
     paused = dict.fromkeys(found.paused, 1.0)
     yield _by("m_queue_paused", "1 for a paused queue.", "queue", paused)
+    yield _by("m_queue_limit", "How many of a limited queue may run at once.", "queue", found.limits)
 
 
 def _workers(found: Figures) -> Iterator[Metric]:

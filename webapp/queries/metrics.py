@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from webapp.queries.queues import oldest_waiting
 from worker.db.base import utc_now
 from worker.events.models import OutboxRow
+from worker.joblogs.dead_letters import UNRESOLVED
 from worker.joblogs.models import JobCounter, JobCounterDelta, JobLog
-from worker.jobs.models import Queue
+from worker.jobs.models import JobCatalogue, Queue
 from worker.process.models import Worker
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -45,6 +46,11 @@ class Figures:
     stale_finishes: float
     unpublished: float
     outbox_lag_s: float
+    limits: dict[str, float] = field(default_factory=dict)
+    """Queues that have one: how many may run at once."""
+    paused_jobs: list[str] = field(default_factory=list)
+    dead_letters: dict[str, float] = field(default_factory=dict)
+    """By job: failed, and nobody has resolved it."""
 
 
 async def figures(connection: AsyncConnection) -> Figures:
@@ -53,6 +59,7 @@ async def figures(connection: AsyncConnection) -> Figures:
     workers = (await connection.execute(_WORKERS)).all()
     now = utc_now()
     live = [row for row in workers if row.live]
+    queues = (await connection.execute(_QUEUES)).all()
     unpublished, oldest = (await connection.execute(_UNPUBLISHED)).one()
     depths: dict[str, float] = {}
     for (_, queue, status), number in jobs.items():
@@ -62,7 +69,7 @@ async def figures(connection: AsyncConnection) -> Figures:
         jobs=jobs,
         depths=depths,
         ages_s={queue: max(0.0, (now - at).total_seconds()) for queue, at in waiting_since.items()},
-        paused=list(await connection.scalars(sa.select(Queue.name).where(Queue.paused_at.is_not(None)))),
+        paused=[row.name for row in queues if row.paused_at is not None],
         waits=await _histograms(connection, JobLog.run_at, JobLog.started_at),
         runs=await _histograms(connection, JobLog.started_at, JobLog.completed_at),
         workers={row.kind: float(row.n) for row in live},
@@ -71,6 +78,9 @@ async def figures(connection: AsyncConnection) -> Figures:
         stale_finishes=float(sum(row.stale for row in workers)),
         unpublished=float(unpublished),
         outbox_lag_s=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+        limits={row.name: float(row.concurrency) for row in queues if row.concurrency is not None},
+        paused_jobs=list(await connection.scalars(_PAUSED_JOBS)),
+        dead_letters={name: float(n) for name, n in await connection.execute(_DEAD_LETTERS)},
     )
 
 
@@ -120,6 +130,12 @@ _WORKERS = sa.select(
     sa.func.sum(Worker.busy).label("busy"),
     sa.func.sum(Worker.stale_finishes).label("stale"),
 ).group_by(Worker.kind, Worker.ended_at.is_(None))
+
+_QUEUES = sa.select(Queue.name, Queue.paused_at, Queue.concurrency).where(
+    sa.or_(Queue.paused_at.is_not(None), Queue.concurrency.is_not(None))
+)
+_PAUSED_JOBS = sa.select(JobCatalogue.name).where(JobCatalogue.paused_at.is_not(None))
+_DEAD_LETTERS = sa.select(JobLog.job_name, sa.func.count()).where(*UNRESOLVED).group_by(JobLog.job_name)
 
 _UNPUBLISHED = sa.select(
     sa.func.count(), sa.type_coerce(sa.func.min(OutboxRow.created_at), OutboxRow.created_at.type)

@@ -61,7 +61,8 @@ async def broker(engine: Engine) -> dict[str, Any]:
         trouble = "The broker does not answer."
     stream = stats.get("stream")
     return {
-        "kind": KINDS.get(engine.settings.transport, "In this process"),
+        "kind": KINDS.get(engine.settings.transport, "In this process")
+        + (f" on {stats['product']}" if "product" in stats else ""),
         "connected": engine.doorbells.connected,
         "url": stats.get("url") or "",
         "version": stats.get("version") or "",

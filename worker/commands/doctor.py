@@ -211,7 +211,7 @@ async def _broker(settings: Settings) -> list[Finding]:
                 f"{stats.get('url', settings.transport)} does not answer: jobs are found by polling",
             ),
         ]
-    version = f", version {stats['version']}" if stats.get("version") else ""
+    version = f", {stats.get('product', 'version')} {stats['version']}" if stats.get("version") else ""
     return [
         *cache,
         Finding("broker", "ok", f"connected to {stats.get('url', settings.transport)}{version}"),

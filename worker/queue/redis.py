@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import structlog
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 from taskiq import BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
@@ -29,7 +29,7 @@ from worker.connections.redis import (
 from worker.db.session import Doorbell
 from worker.queue import redis_scripts as scripts
 from worker.queue.broker import JobBroker
-from worker.queue.lanes import Lane, lane_of
+from worker.queue.lanes import BANDS, RESCUE, Lane, lane_of
 from worker.queue.port import Free, Order, SignalHandler
 from worker.queue.pulls import PullListener
 from worker.queue.redis_pulls import BLOCK_MS, FORGET_IDLE_MS, RECLAIM_IDLE_MS, Answers, RedisPulls
@@ -119,8 +119,8 @@ class RedisJobBroker(JobBroker, RedisStreamBroker):
     async def counts(self) -> dict[Lane, list[int]]:
         """Of every lane that was ever rung or listened to: waiting, in hand, in hand again, bytes."""
         members: set[Any] = await self.link.client.smembers(self.queue_name)
-        names = sorted(name.decode() for name in members)
-        lanes = [Lane(*name.split(":", 1)) for name in names if ":" in name]
+        parts = sorted(member.decode(errors="replace").split(":") for member in members)
+        lanes = [Lane(*part) for part in parts if len(part) == 2 and part[1] in (RESCUE, *BANDS)]
         if not lanes:
             return {}
         counts = await self._count([self.stream_of(lane) for lane in lanes], [GROUP])
@@ -138,14 +138,14 @@ class RedisReader:
         self._id = 0
 
     async def connect(self, lanes: Sequence[Lane]) -> None:
-        """(Re)creates what the server lacks of these lanes."""
+        """(Re)creates what the server lacks of these lanes. A full one refuses that even where it lacks nothing."""
         self._id = await self._client.client_id()
-        for lane in lanes:
-            with contextlib.suppress(_Exists):
+        names = [f"{lane.queue}:{lane.name}" for lane in lanes]
+        with contextlib.suppress(OutOfMemoryError):
+            for lane in lanes:
                 await self._create_group(self._broker.stream_of(lane))
-        if lanes:
-            names = [f"{lane.queue}:{lane.name}" for lane in lanes]
-            await self._client.sadd(self._broker.queue_name, *names)
+            if names:
+                await self._client.sadd(self._broker.queue_name, *names)
 
     async def take(self, streams: dict[str, int]) -> list[bytes]:
         """What is there, at most so many of each stream, each stream's packed into one string."""
@@ -153,10 +153,11 @@ class RedisReader:
         found: list[bytes] = await self._take(list(streams), args)
         return found
 
-    async def reclaim(self, stream: str, count: int) -> bytes:
-        args: list[Any] = [GROUP, self._broker.consumer_name, RECLAIM_IDLE_MS, count, FORGET_IDLE_MS]
-        packed: bytes = await self._reclaim([stream], args)
-        return packed
+    async def reclaim(self, streams: dict[str, int]) -> list[bytes]:
+        """What others took long ago and never answered; as `take`."""
+        args: list[Any] = [GROUP, self._broker.consumer_name, RECLAIM_IDLE_MS, FORGET_IDLE_MS]
+        found: list[bytes] = await self._reclaim(list(streams), [*args, *streams.values()])
+        return found
 
     async def wait(self, streams: Sequence[str], count: int) -> list[tuple[str, list[tuple[str, str]]]]:
         """The first to come, at most `count` of a stream; nothing after a while or when unblocked."""
@@ -191,13 +192,8 @@ class RedisReader:
         try:
             await self._client.xgroup_create(stream, GROUP, id="0", mkstream=True)
         except ResponseError as error:
-            if "BUSYGROUP" in str(error):
-                raise _Exists from None
-            raise
-
-
-class _Exists(Exception):
-    """The group is there already."""
+            if "BUSYGROUP" not in str(error):  # it is there already
+                raise
 
 
 class RedisDoorbells:
@@ -313,6 +309,7 @@ def _facts(info: dict[str, Any]) -> dict[str, Any]:
     """What people want to know of the server: its version, and what it would lose."""
     keeps = "AOF on" if info.get("aof_enabled") else "AOF off"
     return {
+        "product": "Valkey" if "valkey_version" in info else "Redis",
         "version": str(info.get("valkey_version") or info.get("redis_version") or ""),
         "sync": f"{keeps}, maxmemory-policy {info.get('maxmemory_policy', 'unknown')}",
         "server": {

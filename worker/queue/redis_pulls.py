@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -27,6 +27,9 @@ RECLAIM_IDLE_MS = 30_000
 FORGET_IDLE_MS = 600_000
 RETRY_S = 0.25
 CLOSE_S = 3.0
+
+Fetch = Callable[[dict[str, int]], Awaitable[list[bytes]]]
+"""Streams and how many of each at most -> what came of each, packed."""
 
 
 class RedisDelivery:
@@ -130,6 +133,7 @@ class RedisPulls:
         self._reclaimed_at: dict[LanePull, float] = {}
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._trouble = ""
         self._heard: Callable[[], None] = lambda: None
         self.ready = False
         """Whether asking makes sense: connected, with all consumer groups in place."""
@@ -174,8 +178,9 @@ class RedisPulls:
             except self._broker.trouble as error:
                 self.ready = False
                 self._end_requests(list(self._lanes.values()))
-                if self._broker.connected and not self._closing:
+                if self._broker.connected and self._trouble != str(error):
                     log.info("The lanes of doorbells are made again", reason=str(error))
+                self._trouble = str(error)
                 self._broker.link.doubt()
                 await asyncio.sleep(RETRY_S)
 
@@ -200,23 +205,24 @@ class RedisPulls:
             await self._wait()
 
     async def _take(self) -> int:
-        asked = dict(self._asked)
-        if not asked:
-            return 0
-        streams = {self._broker.stream_of(pull.lane): count for pull, count in asked.items()}
-        found = await self._reader.take(streams)
-        return sum(self._received(pull, packed) for pull, packed in zip(asked, found, strict=True))
+        return await self._fetch(self._reader.take, dict(self._asked))
 
     async def _reclaim(self) -> int:
         """What dead workers were handed and never answered."""
-        found, now = 0, time.monotonic()
-        for pull, count in list(self._asked.items()):
-            if now - self._reclaimed_at.get(pull, 0.0) >= RECLAIM_EVERY_S:
-                self._reclaimed_at[pull] = now
-                found += self._received(
-                    pull, await self._reader.reclaim(self._broker.stream_of(pull.lane), count)
-                )
-        return found
+        now = time.monotonic()
+        due = {
+            pull: count
+            for pull, count in self._asked.items()
+            if now - self._reclaimed_at.get(pull, 0.0) >= RECLAIM_EVERY_S
+        }
+        self._reclaimed_at |= dict.fromkeys(due, now)
+        return await self._fetch(self._reader.reclaim, due)
+
+    async def _fetch(self, fetch: Fetch, wanted: dict[LanePull, int]) -> int:
+        if not wanted:
+            return 0
+        found = await fetch({self._broker.stream_of(pull.lane): count for pull, count in wanted.items()})
+        return sum(self._received(pull, packed) for pull, packed in zip(wanted, found, strict=True))
 
     async def _wait(self) -> None:
         waits_for = frozenset(self._asked)
@@ -226,6 +232,7 @@ class RedisPulls:
             found = await self._reader.wait(streams, min(self._asked.values()))
         finally:
             self._blocked = None
+        self._trouble = ""
         for stream, entries in found:
             for entry, job_id in entries:
                 self._bell(self._lanes[stream], entry, job_id)

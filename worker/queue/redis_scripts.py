@@ -64,16 +64,19 @@ return #ARGV - 1
 RECLAIM = (
     PACK
     + """
--- KEYS: stream. ARGV: group, consumer, idle ms of what is claimed, how many, idle ms of consumers that are forgotten.
-local claimed = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], '0-0', 'COUNT', ARGV[4])
-for _, found in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-  local consumer = {}
-  for i = 1, #found, 2 do consumer[found[i]] = found[i + 1] end
-  if consumer.pending == 0 and consumer.idle >= tonumber(ARGV[5]) then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
+-- KEYS: streams. ARGV: group, consumer, idle ms of what is claimed, idle ms of consumers that are forgotten, how many of each stream.
+local claimed = {}
+for i, key in ipairs(KEYS) do
+  claimed[i] = pack(redis.call('XAUTOCLAIM', key, ARGV[1], ARGV[2], ARGV[3], '0-0', 'COUNT', ARGV[i + 4])[2])
+  for _, found in ipairs(redis.call('XINFO', 'CONSUMERS', key, ARGV[1])) do
+    local consumer = {}
+    for j = 1, #found, 2 do consumer[found[j]] = found[j + 1] end
+    if consumer.pending == 0 and consumer.idle >= tonumber(ARGV[4]) then
+      redis.call('XGROUP', 'DELCONSUMER', key, ARGV[1], consumer.name)
+    end
   end
 end
-return pack(claimed[2])
+return claimed
 """
 )
 

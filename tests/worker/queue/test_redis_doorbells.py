@@ -173,6 +173,25 @@ class TestRedisDoorbells(DoorbellsContract):
         await here.ring([rung])
         await ear.until(lambda: ear.heard[-1].job_id == rung.job_id)
 
+    async def test_a_full_server_costs_doorbells_and_no_error(self, here, there, ears, capsys):
+        ear, client = ears(there, slots=0), here.broker.link.client
+        held = [bell() for _ in range(3)]
+        await here.ring(held)
+        await until(lambda: ear.listener._pulls.ready)
+        await client.config_set("maxmemory", 1)
+        try:
+            await here.ring([bell()])
+            ear.slots = 10
+            ear.free()
+            assert await ear.ids(3) == [b.job_id for b in held]
+            await ear.heard[0].ack()
+            await ear.heard[1].nak()
+            await there._answers.settle()
+        finally:
+            await client.config_set("maxmemory", 0)
+        assert "polls find the jobs" in capsys.readouterr().out
+        assert await ear.ids(4) == [*(b.job_id for b in held), held[1].job_id]
+
     async def test_two_thousand_bells_are_all_heard(self, here, there, ears):
         ear = ears(there, slots=100_000)
         for _ in range(20):
@@ -181,8 +200,12 @@ class TestRedisDoorbells(DoorbellsContract):
 
     async def test_stats_tell_version_and_what_a_restart_keeps(self, here, there, ears):
         await here.ring([bell()])
+        await here.broker.link.client.sadd(
+            here.broker.queue_name, b"\xff", "no lane", "default:made-up", "a:b:c"
+        )
         stats = await here.stats()
-        assert stats["version"]
+        assert [(one["queue"], one["lane"]) for one in stats["consumers"]] == [("default", "normal")]
+        assert (stats["product"], bool(stats["version"])) == ("Valkey", True)
         assert stats["server"]["maxmemory_policy"] == "noeviction"
         assert (stats["server"]["appendonly"], stats["stream"]["messages"]) == (False, 1)
         assert 0 < stats["stream"]["bytes"] < 10_000

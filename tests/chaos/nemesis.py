@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqlalchemy.engine.url import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from tests.chaos.site import Site, kill_tree
 from tests.desk import Process
+from worker.process.models import Worker
 
 
 @dataclass(slots=True)
@@ -55,8 +57,15 @@ class Nemesis:
             await asyncio.sleep(0.02)
         return None
 
-    async def kill_clerk(self) -> Strike:
-        return self._kill("clerk", self.site.children("clerk"))
+    async def kill_clerk(self) -> Strike | None:
+        """SIGKILL to a clerk that works; one that is still starting does nothing that could be cut."""
+        try:
+            rows = await self.site.rows(Worker, Worker.kind == "clerk", Worker.ended_at.is_(None))
+        except (SQLAlchemyError, OSError):  # the database is struck as well
+            return None
+        known = {row.pid for row in rows}
+        clerks = [pid for pid in self.site.children("clerk") if pid in known]
+        return self._kill("clerk", clerks) if clerks else None
 
     async def kill_host(self, *, back_after_s: float = 0.5, **options: int) -> Strike:
         """A supervisor and all its children at once; another one is started in its place."""

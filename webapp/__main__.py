@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 
 import uvicorn
 
 from webapp.app import create_app
+from worker.db import migrate
 from worker.engine import Engine
 from worker.errors import DeskError, PortTaken
 from worker.jobs.registry import Registry
@@ -23,7 +25,9 @@ def main() -> int:
         settings = Settings.from_env()
         listener = listen(settings.host, settings.port)
         registry = own_jobs(settings)
-    except DeskError as error:  # settings, port, job modules: starting again does not mend them
+        if registry is not None:  # it works from its first moment, so there must be something to work on
+            asyncio.run(migrate.check(settings.database_url))
+    except DeskError as error:
         return _say(error)
     app = create_app(Engine.create(settings, registry=registry), runs_jobs=registry is not None)
     server = uvicorn.Server(
@@ -75,8 +79,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _say(error: DeskError) -> int:
+    """Settings, port, job modules, migrations: starting again does not mend them. A database that is away may come."""
     print(f"m web: {error}", file=sys.stderr)  # noqa: T201 # the command line's own answer
-    return CONFIGURATION
+    return 1 if error.retriable else CONFIGURATION
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -56,6 +57,11 @@ PHRASES: Final = {
     429: "Too many at once",
     413: "Too large",
 }
+AWAY: Final = "The database does not answer. Try again."
+LOCKED: Final = "The database is locked by another program. Nothing was changed. Try again."
+READ_ONLY: Final = "The database takes no writes now: it is read-only. Nothing was changed."
+READ_ONLY_STATE: Final = "25006"
+"""PostgreSQL's, as on a standby."""
 HIDDEN: Final = "Something went wrong here. It is written in the log under the id below."
 
 
@@ -120,25 +126,27 @@ def _problem(error: Exception) -> Problem:
         if status == 500:
             return Problem(500, HIDDEN)
         headers = {"Retry-After": str(error.facts.get("retry_after_s", 1))} if error.retriable else {}
-        detail = (
-            "The database does not answer. Try again."
-            if isinstance(error, desk.DatabaseUnavailable)
-            else error.message
-        )
+        detail = AWAY if isinstance(error, desk.DatabaseUnavailable) else error.message
         return Problem(status, detail, headers=headers, fields=getattr(error, "problems", None))
     if isinstance(error, HTTPException) and error.status_code < 500:
         return Problem(
             error.status_code, _public_words(error), headers=dict(error.headers or {}), fields=_fields(error)
         )
-    if _database_is_away(error):
-        return Problem(503, "The database does not answer. Try again.", headers={"Retry-After": "1"})
+    if words := _database_trouble(error):
+        return Problem(503, words, headers={"Retry-After": "1"})
     return Problem(500, HIDDEN)
 
 
-def _database_is_away(error: Exception) -> bool:
+def _database_trouble(error: Exception) -> str | None:
+    """What keeps the database from doing it, where that is not this program's fault."""
+    said = getattr(error, "orig", None)
+    if isinstance(said, sqlite3.OperationalError) and "database is locked" in str(said):
+        return LOCKED
+    if getattr(said, "sqlstate", "") == READ_ONLY_STATE or "readonly database" in str(said):
+        return READ_ONLY
     if isinstance(error, OperationalError | InterfaceError | PoolTimeout | ConnectionError):
-        return True
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+        return AWAY
+    return AWAY if isinstance(error, DBAPIError) and error.connection_invalidated else None
 
 
 def _public_words(error: HTTPException) -> str:

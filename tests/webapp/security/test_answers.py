@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 import structlog
 from litestar import get
+from sqlalchemy.exc import DBAPIError, OperationalError
 from structlog.testing import capture_logs
 
 from tests.webapp.site import Site, running_site
 from webapp import app as webapp_app
 from webapp.security import printable
+from worker.db.session import Database
 
 POLICY = (
     "default-src 'self'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "object-src 'none'",
@@ -166,6 +171,49 @@ async def test_a_database_that_is_away_is_503_and_says_to_try_again(
         answer = await browser.get(path, headers={"Authorization": "Bearer mdesk_abcdefghij_" + "x" * 43})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert "db.internal" not in answer.text
+
+
+async def test_a_database_that_takes_no_writes_says_so(
+    site: Site, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, database = await site.signed_in(), Database(database_url)
+    quiet = "PRAGMA query_only = 1" if "sqlite" in database_url else "SET TRANSACTION READ ONLY"
+    with pytest.raises(DBAPIError) as refused:
+        await _write(database, quiet, "CREATE TABLE shelf (book int)")
+    await database.close()
+    monkeypatch.setattr(site.database, "read", _raiser(refused.value))
+    site.app.state.authenticator.hear("resync", {})
+    answer = await browser.get("/people")
+    assert answer.status_code == 503
+    assert "it is read-only. Nothing was changed." in answer.text
+
+
+async def test_a_locked_database_says_so(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "locked.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        database = Database(f"sqlite+aiosqlite:///{tmp_path / 'locked.db'}", lock_timeout_s=0.1)
+        with pytest.raises(OperationalError) as refused:
+            await _write(database, "SELECT 1")
+        await database.close()
+    browser = await site.signed_in()
+    monkeypatch.setattr(site.database, "read", _raiser(refused.value))
+    site.app.state.authenticator.hear("resync", {})
+    answer = await browser.get("/people")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "locked by another program" in answer.text
+
+
+async def _write(database: Database, *statements: str) -> None:
+    async with database.transaction() as session:
+        for statement in statements:
+            await session.execute(sa.text(statement))
+
+
+def _raiser(error: Exception) -> Any:
+    def read(*_: object) -> Any:
+        raise error
+
+    return read
 
 
 @pytest.mark.parametrize(

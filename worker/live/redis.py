@@ -12,7 +12,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
-from worker.connections.redis import RETRY_S, TROUBLE, RedisLink, RedisSubscription
+from worker.connections.redis import RETRY_S, RedisLink, RedisSubscription
 from worker.live.local import LocalHandlers
 from worker.live.port import RESYNC, Message
 
@@ -101,7 +101,7 @@ class RedisSocketAdapter(LocalHandlers):
             for data in batch:
                 pipeline.publish(self.channel, data)
             await pipeline.execute()
-        except TROUBLE as error:
+        except Exception as error:  # the writer never ends: nobody else would notice
             log.warning("live_message_lost", count=len(self._waiting), error=repr(error))
             self._link.doubt()
             self._waiting.clear()

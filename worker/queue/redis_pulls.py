@@ -175,10 +175,12 @@ class RedisPulls:
                     if not self.ready:
                         await self._set_up()
                     await self._round()
-            except self._broker.trouble as error:
+            except Exception as error:  # also what redis-py gets wrong when a connection dies under it
                 self.ready = False
                 self._end_requests(list(self._lanes.values()))
-                if self._broker.connected and self._trouble != str(error):
+                if not isinstance(error, self._broker.trouble):
+                    log.exception("The reader of doorbells begins anew")
+                elif self._broker.connected and self._trouble != str(error):
                     log.info("The lanes of doorbells are made again", reason=str(error))
                 self._trouble = str(error)
                 self._broker.link.doubt()

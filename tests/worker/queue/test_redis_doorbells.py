@@ -234,6 +234,29 @@ async def test_a_read_that_waits_is_woken_when_another_lane_is_wanted(
     await doorbells.stop()
 
 
+async def test_a_client_that_trips_over_its_own_feet_makes_no_worker_deaf(
+    valkey_server: ValkeyServer, prefix: str, ears, monkeypatch
+):
+    doorbells = await connected_after_start(make(valkey_server, prefix))
+    ear = ears(doorbells)
+    await heard_after_ringing(doorbells, ear)
+    reader = ear.listener._pulls._reader
+    take, trips = reader.take, []
+
+    async def trips_twice(streams):
+        if len(trips) < 2:
+            trips.append(streams)
+            raise AttributeError("'NoneType' object has no attribute 'readuntil'")
+        return await take(streams)
+
+    monkeypatch.setattr(reader, "take", trips_twice)
+    ear.heard.clear()
+    await until(lambda: len(trips) == 2)
+    await heard_after_ringing(doorbells, ear)
+    await ear.close()
+    await doorbells.stop()
+
+
 async def test_a_missing_server_delays_nothing(prefix: str):
     doorbells = RedisDoorbells(RedisJobBroker("redis://127.0.0.1:9", prefix), "redis://127.0.0.1:9")
     before = time.monotonic()

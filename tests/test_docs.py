@@ -171,7 +171,12 @@ def commands() -> dict[str, set[str]]:
         if inner is None:
             yield (
                 " ".join(words),
-                {option for each in command.params for option in each.opts if option.startswith("--")},
+                {
+                    option
+                    for each in command.params
+                    for option in (*each.opts, *each.secondary_opts)
+                    if option.startswith("--")
+                },
             )
 
     return dict(walk(typer.main.get_command(cli.app), ["m"]))

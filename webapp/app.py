@@ -18,12 +18,13 @@ from litestar.plugins.htmx import HTMXRequest
 from webapp import health, metrics, render, static
 from webapp.api import bulk, catalogue, jobs, queues, stream, tokens, workers
 from webapp.api import dead_letters as dead_letters_api
+from webapp.api import effects as effects_api
 from webapp.auth import Authenticator, door
 from webapp.errors import respond
 from webapp.live import socket_route
 from webapp.live.service import Live
 from webapp.navigation import NavigationCounters
-from webapp.pages import accounts, audit, dead_letters, job_logs, overview, settings, signing_in
+from webapp.pages import accounts, audit, dead_letters, effects, job_logs, overview, settings, signing_in
 from webapp.pages import jobs as jobs_pages
 from webapp.pages import workers as workers_pages
 from webapp.paths import folder
@@ -36,6 +37,7 @@ PAGES: Final = [
     *overview.routes,
     *job_logs.routes,
     *dead_letters.routes,
+    *effects.routes,
     *jobs_pages.routes,
     *workers_pages.routes,
     *signing_in.routes,
@@ -50,6 +52,7 @@ API: Final = Router(
         *jobs.routes,
         *bulk.routes,
         *dead_letters_api.routes,
+        *effects_api.routes,
         *catalogue.routes,
         *queues.routes,
         *workers.routes,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ from tests.desk import SECRET_KEY, Desk
 from worker import cli
 from worker.db.base import new_id, utc_now
 from worker.engine import Engine
-from worker.joblogs.models import JobLog
+from worker.joblogs.models import Effect, JobLog
 from worker.jobs.registry import Registry
 from worker.settings import Settings
 
@@ -204,6 +205,31 @@ async def failures(count: int) -> None:
         engine.database.transaction() as session,
     ):
         await session.execute(sa.insert(JobLog), [{"id": new_id(), **row} for _ in range(count)])
+
+
+def test_an_effect_in_doubt_is_shown_and_settled(m: Shell) -> None:
+    job_id = m.m("job", "run", "add", "--args", '{"a": 1}', check=True).stdout.strip()
+    asyncio.run(doubt(UUID(job_id), "charge"))
+    asyncio.run(doubt(UUID(job_id), "mail"))
+    assert m.m("job", "settle", job_id, "charge", "--happened", check=True).stdout == "it counts as done\n"
+    assert (
+        m.m("job", "settle", job_id, "mail", "--did-not-happen", check=True).stdout
+        == "the next attempt does it\n"
+    )
+    effects = json.loads(m.m("job", "effects", job_id, "--json", check=True).stdout)
+    assert [(effect["key"], effect["state"]) for effect in effects] == [("charge", "done")]
+    assert "no effect in doubt 'mail'" in mistake(m.m("job", "settle", job_id, "mail", "--happened"))
+    assert "no job" in mistake(m.m("job", "effects", NOWHERE))
+    assert "happened" in mistake(m.m("job", "settle", job_id, "charge"), 2)
+
+
+async def doubt(job_id: UUID, key: str) -> None:
+    """A mark that an execution left behind."""
+    async with (
+        Engine.create(Settings.from_env(os.environ)) as engine,
+        engine.database.transaction() as session,
+    ):
+        session.add(Effect(job_id=job_id, key=key, state="started", epoch=1, at=utc_now()))
 
 
 def test_people_and_tokens_are_added(m: Shell) -> None:

@@ -157,6 +157,13 @@ TOKEN: dict[str, Any] = {
     "last_used_at": None,
     "revoked_at": None,
 }
+EFFECT: dict[str, Any] = {
+    "key": "charge",
+    "state": "started",
+    "value": None,
+    "epoch": 1,
+    "at": "2026-11-22T09:00:00.000000Z",
+}
 GROUP: dict[str, Any] = {
     "fingerprint": "9f2c4e1ab7d05c3385f0e6d1c2b4a897",
     "job_name": "send_email",

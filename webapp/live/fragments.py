@@ -21,7 +21,7 @@ from webapp.pages.workers import broker
 from webapp.queries.attention import attention
 from webapp.queries.counters import counters
 from webapp.queries.job_logs import load_jobs, load_whole_jobs
-from webapp.queries.one_job import app_trace, attempts_of, same_error, state_path
+from webapp.queries.one_job import app_trace, attempts_of, doubts_of, same_error, state_path
 from webapp.queries.overview import feed
 from webapp.queries.queues import list_queues, load_queues
 from webapp.queries.views import JobView
@@ -88,7 +88,11 @@ async def _attempts(connection: AsyncConnection, job: JobView) -> Context:
 
 
 async def _error(connection: AsyncConnection, job: JobView) -> Context:
-    return {"app_trace": app_trace(job.traceback), "same_error": await same_error(connection, job)}
+    return {
+        "app_trace": app_trace(job.traceback),
+        "same_error": await same_error(connection, job),
+        "doubts": await doubts_of(connection, job),
+    }
 
 
 async def _result(_connection: AsyncConnection, job: JobView) -> Context:

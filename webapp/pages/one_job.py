@@ -24,6 +24,7 @@ from webapp.queries.one_job import (
     attempts_of,
     audit_of,
     changed_args,
+    doubts_of,
     last_lines,
     last_success,
     same_error,
@@ -96,7 +97,11 @@ def _first_tab(job: JobView, parts: dict[str, str]) -> str:
 
 
 async def _error(_request: AnyRequest, connection: AsyncConnection, job: JobView) -> dict[str, Any]:
-    return {"app_trace": app_trace(job.traceback), "same_error": await same_error(connection, job)}
+    return {
+        "app_trace": app_trace(job.traceback),
+        "same_error": await same_error(connection, job),
+        "doubts": await doubts_of(connection, job),
+    }
 
 
 async def _attempts(_request: AnyRequest, connection: AsyncConnection, job: JobView) -> dict[str, Any]:

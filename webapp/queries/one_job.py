@@ -16,6 +16,7 @@ from webapp.queries.job_logs import list_columns, load_jobs, whole_columns
 from webapp.queries.views import JobView, job_view
 from worker.accounts.models import AuditEntry
 from worker.joblogs.dead_letters import UNRESOLVED
+from worker.joblogs.effects import EffectView, effects_of
 from worker.joblogs.models import JobAttempt, JobLog, JobLogLine
 from worker.process.models import Worker
 
@@ -268,6 +269,13 @@ async def same_error(connection: AsyncConnection, job: JobView) -> SameError | N
     if not n:
         return None
     return SameError(words(n), f"/job-logs?status=failed&f=group:{job.error_fingerprint}", first, last)
+
+
+async def doubts_of(connection: AsyncConnection, job: JobView) -> list[EffectView]:
+    """Effects of which nobody knows whether they happened; none while it runs, when it may still say so itself."""
+    if job.status == "running":
+        return []
+    return [effect for effect in await effects_of(connection, job.job_id) if effect.in_doubt]
 
 
 def app_trace(traceback: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""`m job pause|resume|limit` and `m queue limit`: what may start, how many at once, how often."""
+"""`m job pause|resume|limit`, `m queue limit`: what may start, how many at once, how often. `m job settle`: doubts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.commands.output import say
-from worker.commands.setting import with_engine
+from worker.commands.output import say, say_json, say_table
+from worker.commands.setting import with_database, with_engine
 
 if TYPE_CHECKING:
+    from worker.db.session import Database
     from worker.engine import Engine
 
 NONE = "none"
+EFFECT = ("key", "state", "epoch", "at", "value")
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `m job run` printed it.")]
 JobName = Annotated[str, typer.Argument(metavar="NAME", help="The job's name.")]
 QueueName = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
 AtOnce = Annotated[
@@ -25,6 +28,8 @@ def add_to(jobs: typer.Typer, queues: typer.Typer) -> None:
     jobs.command("pause")(pause_job)
     jobs.command("resume")(resume_job)
     jobs.command("limit")(limit_job)
+    jobs.command("effects")(list_effects)
+    jobs.command("settle")(settle)
     queues.command("limit")(limit_queue)
 
 
@@ -73,6 +78,53 @@ def limit_queue(name: QueueName, concurrency: AtOnce = None) -> None:
         raise typer.BadParameter("give --concurrency, a number or none")
     _act("set_queue_limit", name, concurrency=_number(concurrency, "--concurrency"))
     say(f"limited {name}")
+
+
+def list_effects(
+    job_id: JobId, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """The keys that `ctx.once` spent in a job, those in doubt first."""
+    from worker.commands import show
+
+    wanted = show.job_id(job_id)
+
+    async def look(database: Database) -> list[dict[str, Any]]:
+        from worker.joblogs import actions, effects
+
+        async with database.session() as session:
+            await actions.one(session, wanted)
+            found = await effects.effects_of(session, wanted)
+        return [{name: getattr(effect, name) for name in EFFECT} for effect in found]
+
+    found = with_database(look)
+    if as_json:
+        say_json(found)
+    else:
+        say_table(EFFECT, [[effect[name] for name in EFFECT] for effect in found])
+
+
+def settle(
+    job_id: JobId,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The effect's key, as the job named it.")],
+    happened: Annotated[
+        bool,
+        typer.Option("--happened/--did-not-happen", help="It counts as done, or the next attempt does it."),
+    ],
+) -> None:
+    """Says what became of an effect that nobody knows of because its execution died."""
+    from worker.accounts.actor import cli_actor
+    from worker.commands import show
+
+    wanted = show.job_id(job_id)
+
+    async def work(engine: Engine) -> None:
+        from worker.joblogs import effects
+
+        async with engine.database.transaction() as session:
+            await effects.settle(session, wanted, key, happened=happened, actor=cli_actor())
+
+    with_engine(work)
+    say("it counts as done" if happened else "the next attempt does it")
 
 
 def _act(action: str, name: str, **given: Any) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from litestar import Request, Response, get
 
 from webapp import render
 from webapp.auth import admin
+from webapp.pages.shared import database
+from webapp.queries.settings import upkeep
 from worker.settings import Settings
 
 AnyRequest = Request[Any, Any, Any]
@@ -38,8 +41,9 @@ class Keeping:
 
     what: str
     keep_words: str
-    last_run_at: Any = None
+    last_run_at: datetime | None = None
     removed: int | None = None
+    exempt: bool = False
 
 
 GROUPS: Final[dict[str, dict[str, tuple[str, str]]]] = {
@@ -80,9 +84,11 @@ GROUPS: Final[dict[str, dict[str, tuple[str, str]]]] = {
 SECRETS: Final = ("secret_key",)
 
 
-@get("/settings", guards=[admin], sync_to_thread=False)
-def show(request: AnyRequest) -> Response[str]:
+@get("/settings", guards=[admin])
+async def show(request: AnyRequest) -> Response[str]:
     settings: Settings = request.app.state.engine.settings
+    async with database(request).read() as connection:
+        done = await upkeep(connection)
     return render.page(
         request,
         "settings/show.html",
@@ -93,11 +99,19 @@ def show(request: AnyRequest) -> Response[str]:
             for title, fields in GROUPS.items()
         ],
         retention=[
-            Keeping("Ended jobs, with their attempts and logs", f"{settings.retention_days} days"),
-            Keeping("Events", "7 days, and until every webhook has seen them"),
-            Keeping("Audit log", "for ever"),
+            _keeping(
+                "Ended jobs, with their attempts and logs",
+                f"{settings.retention_days} days",
+                done.get("job_logs"),
+            ),
+            _keeping("Events", "7 days, and until every webhook has seen them", done.get("outbox")),
+            Keeping("Audit log", "for ever", exempt=True),
         ],
     )
+
+
+def _keeping(what: str, words: str, done: Any) -> Keeping:
+    return Keeping(what, words, done.last_run_at, done.removed) if done else Keeping(what, words)
 
 
 def _view(settings: Settings, field: str, words: tuple[str, str]) -> SettingView:

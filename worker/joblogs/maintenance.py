@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from worker.accounts.models import OneTimeToken, Session, Throttle
@@ -14,7 +15,7 @@ from worker.db.session import Database
 from worker.events.models import OutboxRow
 from worker.joblogs.counters import Key, count
 from worker.joblogs.models import TERMINAL, IdempotencyKey, JobLog, Operation
-from worker.process.models import Worker
+from worker.process.models import Upkeep, Worker
 from worker.schedules.history import FIRES_FOR, keep_ends
 from worker.schedules.models import ScheduledJob, ScheduleFire
 from worker.settings import Settings
@@ -42,7 +43,17 @@ async def purge(database: Database, settings: Settings) -> dict[str, int]:
             key = table.__table__.primary_key.columns[0]
             result: Any = await session.execute(sa.delete(table).where(key.in_(victims), past))
             purged[table.__tablename__] = int(result.rowcount)
+        await _note(session, purged, now)
     return purged
+
+
+async def _note(session: AsyncSession, purged: dict[str, int], now: datetime) -> None:
+    """What the settings page says of it. The rows are taken in one order by every clerk."""
+    insert: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    for what, removed in sorted(purged.items()):
+        first = insert(Upkeep).values(what=what, last_run_at=now, removed=removed)
+        again = {"last_run_at": now, "removed": Upkeep.removed + removed}
+        await session.execute(first.on_conflict_do_update(index_elements=["what"], set_=again))
 
 
 def _past(now: datetime) -> list[tuple[Any, sa.ColumnElement[bool]]]:

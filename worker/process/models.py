@@ -53,3 +53,14 @@ class Worker(Base):
     rev: Mapped[int] = mapped_column(sa.BigInteger, default=1)
 
     __table_args__ = (sa.Index("ix_workers_live", "ended_at", "supervisor_id"),)
+
+
+class Upkeep(Base):
+    """One kind of row that retention removes: when it last looked, and how many it has removed so far."""
+
+    __tablename__ = "upkeep"
+
+    what: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    """The table's name."""
+    last_run_at: Mapped[datetime]
+    removed: Mapped[int] = mapped_column(sa.BigInteger, default=0)

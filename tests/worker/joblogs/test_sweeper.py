@@ -21,7 +21,7 @@ from worker.joblogs.sweeper import (
     rescue_orphans,
     rescue_worker,
 )
-from worker.process.models import Worker
+from worker.process.models import Upkeep, Worker
 from worker.settings import Settings
 
 
@@ -132,6 +132,10 @@ async def test_retention_purges_old_ends_and_leaves_live_jobs(bench: Bench) -> N
         old = utc_now() - timedelta(days=31)
         await session.execute(sa.update(JobLog).where(JobLog.id == ended.id).values(completed_at=old))
     assert (await maintenance.purge(bench.database, settings))["job_logs"] == 1
+    async with bench.database.read() as connection:
+        kept = (await connection.execute(sa.select(Upkeep.__table__).where(Upkeep.what == "job_logs"))).one()
+    assert kept.removed == 1
+    assert utc_now() - kept.last_run_at < timedelta(minutes=1)
     assert (await bench.row(live.id)).status == "queued"
 
 

@@ -52,7 +52,8 @@ def address_of(url: str) -> str:
     if parts.scheme == "unix":
         return f"unix://{parts.path}"
     database = parts.path.strip("/") or "".join(parse_qs(parts.query).get("db", [])) or "0"
-    return f"{parts.scheme}://{parts.hostname or 'localhost'}:{parts.port or 6379}/{database}"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "localhost"
+    return f"{parts.scheme}://{host}:{parts.port or 6379}/{database}"
 
 
 class RedisLink:

@@ -69,12 +69,16 @@ def e2e(arguments):
     return pytest_ring("e2e", arguments or ["e2e"])[0]
 
 
+# Besides the storms: what has a full size of its own.
+CHAOS = ["tests/chaos"] + ["tests/worker/joblogs/test_%s.py" % name for name in ("simulation", "replay", "anchor_bugs")]
+
+
 def chaos(arguments):
     """Prints its seed and a table of results; the same seed asks for the same jobs and strikes again."""
     if arguments[:1] == ["--seed"] and len(arguments) > 1:
         os.environ["CHAOS_SEED"], arguments = arguments[1], arguments[2:]
     os.environ["CHAOS_SIZE"] = "full"
-    return pytest_ring("chaos", arguments or ["tests/chaos"])[0]
+    return pytest_ring("chaos", arguments or CHAOS)[0]
 
 
 def test(arguments):

@@ -71,7 +71,7 @@ class NatsSocketAdapter(LocalHandlers):
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,  # type: ignore[arg-type] # annotated int, used as seconds in asyncio.sleep
             connect_timeout=2,
-            ping_interval=3,
+            ping_interval=2,
             max_outstanding_pings=2,
             error_cb=self._failed,
             reconnected_cb=self._reconnected,

@@ -135,7 +135,7 @@ class NatsJobBroker(JobBroker, PullBasedJetStreamBroker):
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,  # type: ignore[arg-type] # annotated int, used as seconds in asyncio.sleep
             connect_timeout=2,
-            ping_interval=3,
+            ping_interval=2,
             max_outstanding_pings=2,
             pending_size=1024 * 1024,
             error_cb=self._failed,

@@ -13,13 +13,14 @@ from tests.worker.joblogs.simulation.model import Model
 from tests.worker.joblogs.simulation.mutants import UNSAFE
 from tests.worker.joblogs.simulation.world import WEIGHTS, Step, World, steps_of
 
-SEEDS = int(os.environ.get("M_SIMULATION_SEEDS", "400"))
+SEEDS = 2000 if os.environ.get("CHAOS_SIZE") == "full" else 400
 STEPS = 200
 
 numbers = st.integers(0, 999)
 steps = st.lists(st.builds(Step, st.sampled_from(sorted(WEIGHTS)), numbers, numbers), max_size=60)
 
 
+@pytest.mark.timeout(600)
 def test_every_seed_keeps_every_invariant() -> None:
     for seed in range(SEEDS):
         try:

@@ -10,6 +10,7 @@ from e2e.stage import Stage, connected
 
 PAGES = (
     "/", "/job-logs", "/job-logs?q=status:nope", "/jobs", "/jobs/typed", "/jobs/typed/run", "/workers",
+    "/schedules", "/schedules/new", "/schedules/new?function=typed", "/schedules/calendar", "/schedules/calendar?span=7d",
     "/people", "/tokens", "/audit", "/settings", "/account", "/nothing-here",
 )  # fmt: skip
 TABS = ("error", "attempts", "args", "result", "logs", "trace", "audit", "notes")
@@ -40,7 +41,23 @@ def test_no_page_has_a_finding(stage: Stage, browser: Browser, scheme: str, widt
     problems = {"/sign-in": findings(page)}
     stage.sign_in(page, "admin")
     failed = stage.desk.until(stage.desk.run("use_key", {"key": "s3cret"}), timeout_s=90)["job_id"]
-    for path in (*PAGES, *(f"/job-logs/{failed}?tab={tab}" for tab in TABS)):
+    status, schedule = stage.desk.call(
+        "POST",
+        "/api/v1/schedules",
+        {"name": f"axe {scheme} {width}", "function": "greet", "cron_expression": "*/5 * * * *"},
+    )
+    assert status == 201, schedule
+    of = f"/schedules/{schedule['schedule_id']}"
+    stage.desk.call("POST", f"/api/v1{of}/run")
+    stage.desk.call("POST", f"/api/v1{of}/pause", {"reason": "month-end"})
+    ours = (
+        "/schedules",
+        of,
+        f"{of}/edit",
+        f"{of}/backfill",
+        f"/schedules/pause?id={schedule['schedule_id']}",
+    )
+    for path in (*PAGES, *ours, *(f"/job-logs/{failed}?tab={tab}" for tab in TABS)):
         page.goto(stage.url(path))
         if path != "/nothing-here":
             connected(page)

@@ -16,7 +16,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.plugins.htmx import HTMXRequest
 
 from webapp import health, metrics, render, static
-from webapp.api import bulk, catalogue, jobs, queues, stream, tokens, workers
+from webapp.api import bulk, catalogue, jobs, queues, schedules, stream, tokens, workers
 from webapp.api import dead_letters as dead_letters_api
 from webapp.api import effects as effects_api
 from webapp.auth import Authenticator, door
@@ -24,8 +24,9 @@ from webapp.errors import respond
 from webapp.live import socket_route
 from webapp.live.service import Live
 from webapp.navigation import NavigationCounters
-from webapp.pages import accounts, audit, dead_letters, effects, job_logs, overview, settings, signing_in
+from webapp.pages import accounts, audit, dead_letters, effects, job_logs, overview, schedule_actions, settings, signing_in
 from webapp.pages import jobs as jobs_pages
+from webapp.pages import schedules as schedules_pages
 from webapp.pages import workers as workers_pages
 from webapp.paths import folder
 from webapp.security import MAX_BODY_BYTES, Gate, Rules
@@ -39,6 +40,8 @@ PAGES: Final = [
     *dead_letters.routes,
     *effects.routes,
     *jobs_pages.routes,
+    *schedules_pages.routes,
+    *schedule_actions.routes,
     *workers_pages.routes,
     *signing_in.routes,
     *accounts.routes,
@@ -55,6 +58,7 @@ API: Final = Router(
         *effects_api.routes,
         *catalogue.routes,
         *queues.routes,
+        *schedules.routes,
         *workers.routes,
         *tokens.routes,
         *stream.routes,
@@ -67,7 +71,7 @@ MACHINERY: Final = [*health.routes, *metrics.routes, *static.routes, *socket_rou
 OPENAPI: Final = OpenAPIConfig(
     title="M Desk",
     version="1",
-    description="Jobs, queues and workers. Every call needs `Authorization: Bearer <token>`; errors are Problem Details.",
+    description="Jobs, schedules, queues and workers. Every call needs `Authorization: Bearer <token>`; errors are Problem Details.",
     path="/schema",
     use_handler_docstrings=True,
     render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],

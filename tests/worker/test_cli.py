@@ -370,3 +370,41 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, "Usage: m job" in done.stderr) == (2, "", True)
     desk.upgrade()
     assert desk.m("token", "add", "ci", check=True).stdout.count("\n") == 1
+
+
+# Schedules
+
+
+def test_a_schedule_is_made_paused_resumed_and_run(m: Shell) -> None:
+    made = m.m(
+        "schedule", "add", "nightly", "--job", "add", "--cron", "30 2 * * *", "--time-zone", "Europe/Warsaw",
+        "--args", '{"a": 1}', check=True,
+    ).stdout.strip()  # fmt: skip
+    m.m("schedule", "pause", "nightly", "--reason", "holidays", check=True)
+    [paused] = json.loads(m.m("schedule", "list", "--json", check=True).stdout)
+    assert (paused["schedule_id"], paused["pause_reason"], paused["next_run"]) == (made, "holidays", None)
+    assert "paused" in m.m("schedule", "list", check=True).stdout
+    m.m("schedule", "resume", made, check=True)
+    job_id = m.m("schedule", "run", "nightly", check=True).stdout.strip()
+    job = json.loads(m.m("job", "status", job_id, "--json", check=True).stdout)
+    assert (job["job_name"], job["args"]) == ("add", {"a": 1})
+    [resumed] = json.loads(m.m("schedule", "list", "--json", check=True).stdout)
+    assert resumed["next_run"] is not None
+    assert resumed["last_run"] is not None
+    later = json.loads(m.m("schedule", "next", "nightly", "--count", "3", "--json", check=True).stdout)
+    assert [one["local"][11:16] for one in later["next"]] == ["02:30"] * 3
+
+
+def test_an_expression_is_tried_out_and_wrong_ones_are_one_line(m: Shell) -> None:
+    tried = m.m(
+        "schedule", "next", "--cron", "0 9 * * MON", "--time-zone", "Asia/Tokyo", "--count", "2", check=True
+    )
+    assert tried.stdout.startswith("At 09:00 on Monday, Asia/Tokyo time\n")
+    assert tried.stdout.count("T09:00:00+09:00") == 2
+    assert "the minute '61'" in mistake(m.m("schedule", "next", "--cron", "61 * * * *"))
+    assert "Mars" in mistake(m.m("schedule", "next", "--cron", "@daily", "--time-zone", "Mars/Base"))
+    assert "nothing" in mistake(m.m("schedule", "run", "nothing"))
+    mistake(m.m("schedule", "next"), 2)
+    wrong = mistake(m.m("schedule", "add", "x", "--job", "nobody", "--cron", "@daily", "--missed", "never"))
+    assert "function" in wrong
+    assert "missed" in wrong

@@ -189,3 +189,58 @@ OPERATION: dict[str, Any] = {
     "created_at": "2026-11-22T09:00:01.000000Z",
     "ended_at": None,
 }
+NEW_SCHEDULE: dict[str, Any] = {
+    "name": "daily report",
+    "function": "daily_report",
+    "cron_expression": "0 9 * * MON-FRI",
+    "time_zone": "Europe/Warsaw",
+    "args": {"pages": 10},
+}
+SCHEDULE: dict[str, Any] = {
+    "schedule_id": "019ab1c2-3333-7f00-8a11-2b3c4d5e6f70",
+    **NEW_SCHEDULE,
+    "sentence": "At 09:00 on Monday through Friday, Europe/Warsaw time",
+    "queue": None,
+    "priority": None,
+    "enabled": True,
+    "paused_at": None,
+    "paused_until": None,
+    "paused_by": None,
+    "pause_reason": None,
+    "missed": "latest",
+    "catch_up_s": 86400,
+    "overlap": "skip",
+    "jitter_s": 0.0,
+    "start_at": None,
+    "end_at": None,
+    "last_run": "2026-11-20T08:00:00.000000Z",
+    "last_job_id": "019ab1c2-7d3e-7f00-8a11-2b3c4d5e6f70",
+    "last_result": "success",
+    "next_run": "2026-11-23T08:00:00.000000Z",
+    "module": None,
+    "edited_at": None,
+    "retired_at": None,
+    "created_at": "2026-11-19T12:00:00.000000Z",
+    "created_by": "ada",
+    "updated_at": "2026-11-19T12:00:00.000000Z",
+    "version": 1,
+}
+PREVIEW: dict[str, Any] = {
+    "sentence": "At 02:30 every day, Europe/Warsaw time",
+    "next": [
+        {
+            "at": "2027-03-28T01:00:00.000000Z",
+            "local": "2027-03-28T03:00:00+02:00",
+            "note": "02:30 does not exist on this day: it runs right after the gap",
+        }
+    ],
+}
+FIRE: dict[str, Any] = {
+    "fire_at": "2026-11-20T08:00:00.000000Z",
+    "outcome": "enqueued",
+    "kind": "clock",
+    "job_id": "019ab1c2-7d3e-7f00-8a11-2b3c4d5e6f70",
+    "status": "success",
+    "detail": None,
+    "user": None,
+}

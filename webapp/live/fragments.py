@@ -24,6 +24,7 @@ from webapp.queries.job_logs import load_jobs, load_whole_jobs
 from webapp.queries.one_job import app_trace, attempts_of, doubts_of, same_error, state_path
 from webapp.queries.overview import feed
 from webapp.queries.queues import list_queues, load_queues
+from webapp.queries.schedules import history, history_rev, load_schedules
 from webapp.queries.views import JobView
 from webapp.queries.workers import load_workers
 from worker.db.base import utc_now
@@ -33,7 +34,7 @@ from worker.joblogs.models import JobLog
 
 EVERY_SECOND: Final = 1.0
 SETTLED_S: Final = 0.25
-EVERYTHING: Final = ("job", "queue", "worker", "catalogue")
+EVERYTHING: Final = ("job", "queue", "worker", "catalogue", "schedule")
 
 More = Callable[[AsyncConnection, JobView], Awaitable[Context | None]]
 
@@ -114,6 +115,33 @@ JOBS: Final = (
 )
 
 
+# What depends on one schedule and its last jobs: read at most once a second
+
+
+async def _schedules(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    found = await load_schedules(connection, uuids(ids))
+    return {str(of): {"schedule": view, "rev": view.shown_rev} for of, view in found.items()}
+
+
+async def _histories(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    found: dict[str, Context] = {}
+    for of in uuids(ids):
+        fires, _ = await history(connection, of)
+        found[str(of)] = {"schedule_id": of, "fires": fires, "rev": history_rev(fires)}
+    return found
+
+
+def _of_a_schedule(name: str, template: str, load: Load) -> Fragment:
+    return Fragment(name, template, load, kinds=("schedule",), every_s=EVERY_SECOND)
+
+
+SCHEDULES: Final = (
+    _of_a_schedule("schedule", "schedules/_row.html", _schedules),
+    _of_a_schedule("schedule-head", "schedules/_header.html", _schedules),
+    _of_a_schedule("schedule-history", "schedules/_history.html", _histories),
+)
+
+
 # What depends on many: read at most once a second
 
 
@@ -146,6 +174,7 @@ def _others(engine: Engine) -> list[Fragment]:
         _slow("feed", "overview/_feed.html", _feed, "job"),
         _slow("queue", "overview/_queue.html", queues, "job", "queue", "worker"),
         _slow("worker", "workers/_worker.html", _workers, "job", "worker"),
+        *SCHEDULES,
         _slow("broker", "workers/_broker.html", brokers, "worker"),
         _slow("dead-letters", "dead_letters/_groups.html", _dead_letters, "job"),
         Fragment("dead-letter", "dead_letters/_group.html", _dead_letter, whole=True, every_s=EVERY_SECOND),

@@ -21,6 +21,7 @@ from webapp.pages.shared import Answer, AnyRequest, acting, cached, database, en
 from webapp.queries.catalogue import CatalogueView, list_catalogue, one_catalogue_job
 from webapp.queries.job_logs import list_jobs
 from webapp.queries.queues import queue_names
+from webapp.queries.schedules import of_function
 from worker.errors import Invalid, KeyBusy, NotFound, QueueFull, UnknownJob
 from worker.joblogs import actions
 from worker.joblogs.idempotency import claim_key, settle_key
@@ -54,7 +55,16 @@ async def show(request: AnyRequest, name: str) -> Answer:
         if job is None:
             return gone(request, "job", "/jobs")
         recent = (await list_jobs(connection, JobFilter(jobs=(name,)), limit=10)).items
-    return render.page(request, "jobs/show.html", title=name, nav="jobs", job=_shown(job), recent=recent)
+        schedules = await of_function(connection, name)
+    return render.page(
+        request,
+        "jobs/show.html",
+        title=name,
+        nav="jobs",
+        job=_shown(job),
+        recent=recent,
+        schedules=schedules,
+    )
 
 
 def _shown(job: CatalogueView) -> dict[str, Any]:
@@ -70,10 +80,6 @@ def _shown(job: CatalogueView) -> dict[str, Any]:
         ],
         "rate_words": rate_words(job.rate_limit) if job.rate_limit else None,
         "retry_words": retry_words(job.max_retries, job.retry),
-        "schedules_words": [
-            " ".join(str(part) for part in (one.get("cron", ""), one.get("time_zone", "")) if part)
-            for one in job.schedules
-        ],
     }
     return {**{key: value for key, value in asdict(job).items() if key != "runs"}, **words}
 

@@ -81,7 +81,10 @@ async def _parts(request: AnyRequest, connection: AsyncConnection, job: JobView)
         "args": ("Arguments", True),
         "result": ("Result", job.status == "success" or live),
         "logs": ("Logs", bool(lines) or live),
-        "trace": ("Trace", any((trace.caused_by, trace.rerun_of, trace.same_story, trace.reruns))),
+        "trace": (
+            "Trace",
+            any((trace.schedule, trace.caused_by, trace.rerun_of, trace.same_story, trace.reruns)),
+        ),
         "audit": ("Audit", bool(await audit_of(connection, job.job_id))),
         "notes": ("Notes", bool(job.note or job.tags) or request.user.at_least("operator")),
     }

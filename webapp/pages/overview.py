@@ -28,6 +28,7 @@ from webapp.queries.overview import (
     throughput,
 )
 from webapp.queries.queues import QueueView, list_queues
+from webapp.queries.schedules import late_schedules
 from webapp.queries.views import JobView
 from worker.db.base import utc_now
 from worker.engine import Engine
@@ -89,12 +90,15 @@ async def _attention(
 
 async def surroundings(running: Engine, connection: AsyncConnection) -> Surroundings:
     """What this process sees of the machinery around it."""
+    late, late_at = await late_schedules(connection, utc_now())
     return Surroundings(
         broker_connected=running.doorbells.connected,
         backplane_connected=running.socket.connected,
         late_after_s=running.settings.alert_backlog_age_s,
         too_many=running.settings.alert_backlog_depth,
         unoffered=await unoffered(connection),
+        late_schedules=late,
+        late_schedule_at=late_at,
     )
 
 

@@ -39,6 +39,9 @@ class Surroundings:
     too_many: int
     unoffered: Mapping[str, int]
     """Jobs that wait and that no live worker can run, with how many wait."""
+    late_schedules: int = 0
+    late_schedule_at: datetime | None = None
+    """How many schedules nobody has looked at in time, and the first instant that waits."""
 
 
 def attention(
@@ -47,6 +50,7 @@ def attention(
     """The machinery, then queues nobody serves, then late ones, then failures: new groups before old ones."""
     return [
         *_machinery(around),
+        *_schedules(around),
         *_unserved(queues),
         *_unoffered(queues, around),
         *_late(queues, around, now),
@@ -66,6 +70,14 @@ def _machinery(around: Surroundings) -> list[Attention]:
             )
         ]
     return []
+
+
+def _schedules(around: Surroundings) -> list[Attention]:
+    if not around.late_schedules:
+        return []
+    title = f"{plural(around.late_schedules, 'schedule')} late"
+    detail = "No clerk looks at them: start m worker, which brings one."
+    return [Attention("failed", title, detail, "/schedules", around.late_schedule_at)]
 
 
 def _unserved(queues: Sequence[QueueView]) -> list[Attention]:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from webapp.queries.counters import CAP, words
 from webapp.queries.job_logs import list_columns, load_jobs, whole_columns
+from webapp.queries.schedules import name_of
 from webapp.queries.views import JobView, job_view
 from worker.accounts.models import AuditEntry
 from worker.joblogs.dead_letters import UNRESOLVED
@@ -163,6 +164,8 @@ class Trace:
     caused_by: str | None
     same_story: Sequence[JobView]
     reruns: Sequence[JobView]
+    schedule: tuple[UUID, str] | None = None
+    """Id and name of the schedule that started it."""
 
 
 async def trace_of(connection: AsyncConnection, job: JobView) -> Trace:
@@ -171,7 +174,9 @@ async def trace_of(connection: AsyncConnection, job: JobView) -> Trace:
     if job.correlation_id:
         same = await _few(connection, JobLog.correlation_id == job.correlation_id, JobLog.id != job.job_id)
     source = (await load_jobs(connection, [job.rerun_of])).get(job.rerun_of) if job.rerun_of else None
-    return Trace(rerun_of=source, caused_by=job.caused_by, same_story=same, reruns=reruns)
+    schedule = await name_of(connection, job.scheduled_job) if job.scheduled_job else None
+    cause = None if schedule else job.caused_by
+    return Trace(rerun_of=source, caused_by=cause, same_story=same, reruns=reruns, schedule=schedule)
 
 
 async def _few(connection: AsyncConnection, *wanted: sa.ColumnElement[bool]) -> list[JobView]:

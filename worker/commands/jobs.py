@@ -76,7 +76,7 @@ def run(
     options = {
         "queue": queue,
         "priority": priority,
-        "run_at": _instant(run_at),
+        "run_at": instant(run_at),
         "unique_key": unique_key,
         "max_retries": max_retries,
         "timeout_s": timeout,
@@ -243,7 +243,7 @@ def arguments(text: str) -> dict[str, Any]:
     return given
 
 
-def _instant(text: str | None) -> datetime | None:
+def instant(text: str | None, option: str = "--run-at") -> datetime | None:
     if text is None:
         return None
     try:
@@ -252,6 +252,6 @@ def _instant(text: str | None) -> datetime | None:
         at = None
     if at is None or at.tzinfo is None:
         raise typer.BadParameter(
-            f"{text!r} is not an instant with its offset, like 2030-01-31T09:00:00Z", param_hint="--run-at"
+            f"{text!r} is not an instant with its offset, like 2030-01-31T09:00:00Z", param_hint=option
         )
     return at

@@ -277,14 +277,15 @@ def fired_data(
     schedule: ScheduledJob | sa.Row[Any], fire_at: datetime, job_id: UUID | None, kind: str
 ) -> dict[str, Any]:
     """What the events of a schedule tell: never its arguments."""
-    return {
-        "schedule_id": str(schedule.id),
-        "name": schedule.name,
-        "function": schedule.function,
+    return changed_data(schedule) | {
         "fire_at": fire_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "job_id": str(job_id) if job_id else None,
         "kind": kind,
     }
+
+
+def changed_data(schedule: ScheduledJob | sa.Row[Any]) -> dict[str, Any]:
+    return {"schedule_id": str(schedule.id), "name": schedule.name, "function": schedule.function}
 
 
 def visible(schedule: ScheduledJob) -> dict[str, Any]:
@@ -334,7 +335,7 @@ async def _told(
     emit(
         session,
         event,
-        {"schedule_id": str(schedule.id), "name": schedule.name, "function": schedule.function},
+        changed_data(schedule),
         actor.name,
     )
     changed(session, "schedule", schedule.id, schedule.rev)

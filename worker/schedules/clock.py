@@ -19,7 +19,7 @@ from worker.db.session import Database, changed, emit
 from worker.joblogs.actions import cancel_locked
 from worker.joblogs.enqueue import Request, accept
 from worker.joblogs.models import SCHEDULED_LIVE, JobLog
-from worker.schedules.actions import fired_data
+from worker.schedules.actions import changed_data, fired_data
 from worker.schedules.models import ScheduledJob, ScheduleFire, rule_of
 from worker.schedules.policy import Due, jitter_s, plan
 
@@ -251,6 +251,8 @@ async def _move_on(session: AsyncSession, decided: Sequence[Decided], now: datet
     for one in decided:
         fired = [row for row in one.rows if row["outcome"] == "enqueued"]
         over = one.schedule.paused_until is not None and one.schedule.paused_until <= now
+        if over:
+            emit(session, "schedule.resumed", changed_data(one.schedule))
         values.append(
             {
                 "b_id": one.schedule.id,

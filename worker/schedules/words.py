@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cronsim import CronSim
 
-from worker.schedules.cron import EVERY, NAMED, UNITS, Rule
+from worker.schedules.cron import EVERY, UNITS, Rule
 
 NOUNS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 ANY_DATE = datetime(2026, 1, 1)  # noqa: DTZ001 - only the words are wanted
@@ -24,11 +24,6 @@ def sentence(rule: Rule) -> str:
         return _interval(int(found[1]), found[2].lower())
     text = CronSim(" ".join(rule.fields), ANY_DATE).explain()
     return f"{_plainer(text)}, {_zone(rule.time_zone)}"
-
-
-def is_shorthand(expression: str) -> bool:
-    """Whether the expression says what it means already: @daily, every 5m."""
-    return expression in NAMED or EVERY.fullmatch(expression) is not None
 
 
 def _interval(count: int, unit: str) -> str:

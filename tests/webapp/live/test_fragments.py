@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from worker.db.session import changed
 from worker.joblogs.models import JobAttempt, JobCounter
 from worker.jobs.models import Queue
 from worker.process.models import Worker
+from worker.schedules.models import ScheduledJob, ScheduleFire
 
 EVIL = "<img src=x onerror=alert(1)></hx-partial>"
 
@@ -31,7 +33,28 @@ async def worker_id(one):
 
 
 @pytest.fixture
-async def keys(one, worker_id):
+async def schedule_id(one):
+    """A paused schedule that has fired, been late, and been refused."""
+    schedule_id, now = new_id(), utc_now()
+    async with one.engine.database.transaction() as session:
+        session.add(
+            ScheduledJob(
+                id=schedule_id, name=EVIL, function=EVIL, args={"a": EVIL}, cron_expression="0 9 * * *", anchor=now,
+                paused_at=now, paused_by=EVIL, pause_reason=EVIL, last_fire_at=now, created_at=now, updated_at=now,
+            )
+        )  # fmt: skip
+        for minutes, outcome in enumerate(("enqueued", "skipped_overlap", "missed", "refused")):
+            session.add(
+                ScheduleFire(
+                    scheduled_job_id=schedule_id, fire_at=now - timedelta(minutes=minutes), outcome=outcome, detail=EVIL,
+                    kind="manual", user_id=EVIL, job_id=new_id(), created_at=now,
+                )
+            )  # fmt: skip
+    return schedule_id
+
+
+@pytest.fixture
+async def keys(one, worker_id, schedule_id):
     """One key of every name in the templates."""
     now = utc_now()
     job = await one.job(
@@ -65,6 +88,7 @@ async def keys(one, worker_id):
         "broker:all",
         "dead-letters:all",
         f"dead-letter:{'f' * 32}",
+        *[f"{name}:{schedule_id}" for name in ("schedule", "schedule-head", "schedule-history")],
     ]
 
 

@@ -197,6 +197,7 @@ async def test_a_pause_with_an_end_ends_by_itself(desk: Desk) -> None:
     await desk.tick(paused.next_fire_at)
     row = await desk.row(made.id)
     assert (row.paused_at, row.paused_until, row.pause_reason) == (None, None, None)
+    assert "schedule.resumed" in [event["event_type"] for event in await desk.events()]
     assert len(await desk.jobs(made.id)) == 1
 
 

@@ -24,7 +24,17 @@ from webapp.errors import respond
 from webapp.live import socket_route
 from webapp.live.service import Live
 from webapp.navigation import NavigationCounters
-from webapp.pages import accounts, audit, dead_letters, effects, job_logs, overview, schedule_actions, settings, signing_in
+from webapp.pages import (
+    accounts,
+    audit,
+    dead_letters,
+    effects,
+    job_logs,
+    overview,
+    schedule_actions,
+    settings,
+    signing_in,
+)
 from webapp.pages import jobs as jobs_pages
 from webapp.pages import schedules as schedules_pages
 from webapp.pages import workers as workers_pages

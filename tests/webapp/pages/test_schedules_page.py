@@ -271,5 +271,5 @@ async def test_a_schedule_that_nobody_looks_at_stands_in_the_overview(
     await made(ada)
     assert "schedule late" not in (await ada.get("/")).text
     await put(site, next_fire_at=utc_now() - timedelta(minutes=2))
-    site.app.state.cached.forget()
+    await site.app.state.cached.forget()
     assert "1 schedule late" in (await ada.get("/")).text

@@ -30,6 +30,7 @@ BATCH = 500
 UNKNOWN_AFTER = timedelta(hours=1)
 HOPELESS_AFTER = 20
 """Losses after which a job fails as poison although it ran in a process of its own: it takes its worker with it each time."""
+ADOPTION_TIME = timedelta(seconds=10)
 STOPPING_TIME = timedelta(seconds=20)
 """A job may take this long to stop when its time is over; a process that dies later was ended for it."""
 OVERDUE = "TimeoutError: it ran longer than its limit of {:g} s and did not stop when it was asked; its process was ended."
@@ -103,6 +104,33 @@ async def rescue_orphans(database: Database, chance: Chance = random.random) -> 
     async with database.transaction() as session:
         now = await database.now(session)
         return await _rescue(session, sa.select(JobLog).where(orphan), now, "its worker had ended", chance)
+
+
+async def rescue_unheld(database: Database, chance: Chance = random.random) -> int:
+    """Takes back running jobs that their living worker says it does not hold, ten seconds after it claimed them.
+
+    The answer to such a claim got lost, and the worker had no free slot to adopt it since. A list that is older than the
+    claim says nothing: whoever blocks a worker's loop keeps what it holds.
+    """
+    async with database.read() as connection:
+        rows = await connection.execute(
+            sa.select(JobLog.id, JobLog.epoch, JobLog.started_at, Worker.held, Worker.held_at)
+            .join(Worker, Worker.id == JobLog.worker_id)
+            .where(JobLog.status == "running", Worker.ended_at.is_(None), Worker.held_at.is_not(None))
+        )
+        unheld = [row for row in rows if is_unheld(row.id, row.epoch, row.started_at, row.held, row.held_at)]
+    if not unheld:
+        return 0
+    same = sa.tuple_(JobLog.id, JobLog.epoch).in_([(row.id, row.epoch) for row in unheld])
+    async with database.transaction() as session:
+        now = await database.now(session)
+        still = sa.select(JobLog).where(JobLog.status == "running", same)
+        return await _rescue(session, still, now, "it does not hold it", chance)
+
+
+def is_unheld(job_id: UUID, epoch: int, started_at: datetime, held: Sequence[Any], held_at: datetime) -> bool:
+    """Whether a worker's list, newer than the claim by the time that an adoption may take, lacks the job. Pure."""
+    return held_at - started_at > ADOPTION_TIME and [str(job_id), epoch] not in [list(each) for each in held]
 
 
 async def _rescue(

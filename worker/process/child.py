@@ -147,7 +147,9 @@ class WorkerChild:
             held = [
                 [str(e.id), e.hold.claimed.epoch, round(e.ends_by() - now, 2)] for e in self.receiver.held
             ]
-            self.line.say(held=held, busy=self.receiver.slots.running, finished=self.recorder.finished)
+            self.line.say(
+                held=held, at=now, busy=self.receiver.slots.running, finished=self.recorder.finished
+            )
 
 
 def own_queues(registry: Registry, others: Sequence[str] | set[str] = ()) -> tuple[QueueChoice, ...]:

@@ -48,7 +48,7 @@ class Child:
         self.finished = facts.get("finished", self.finished)
         self.busy = facts.get("busy", self.busy)
         if "held" in facts:
-            self.held, self.held_at = facts["held"], time.monotonic()
+            self.held, self.held_at = facts["held"], facts.get("at", time.monotonic())
 
     def silent(self, now: float) -> bool:
         """Whether the database has to be asked what it holds; once in a while. The clerk speaks only once and holds nothing."""
@@ -73,7 +73,8 @@ class Child:
     def beat(self) -> Beat:
         self.beats += 1
         held = [[job_id, epoch] for job_id, epoch, _ in self.held]
-        return Beat(self.worker_id, self.beats, held, self.busy, memory_mb(self.process.pid))
+        age_s = time.monotonic() - self.held_at
+        return Beat(self.worker_id, self.beats, held, self.busy, memory_mb(self.process.pid), age_s)
 
 
 @dataclass(slots=True, eq=False)

@@ -122,6 +122,7 @@ def loops(engine: Engine) -> list[Loop]:
         Loop("schedules", 0.25, lambda: clock.fire_due(database), full=clock.BATCH),
         Loop("code schedules", 0.5, lambda: code.apply(database)),
         Loop("lost", 1.0, lambda: sweeper.rescue_lost(database, seen, time.monotonic()), full=sweeper.BATCH),
+        Loop("unheld", 5.0, lambda: sweeper.rescue_unheld(database)),
         Loop("gone", 1.0, lambda: rescue_gone(database)),
         Loop("unknown jobs", 60.0, lambda: sweeper.fail_unknown(database)),
         Loop("relay", 0.5, relay, full=RELAY_BATCH, wake=to_relay),

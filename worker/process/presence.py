@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import metadata
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,8 @@ class Beat:
     held: list[Any]
     busy: int
     memory_mb: float | None
+    held_age_s: float = 0.0
+    """How long ago the process said what it holds; older than the beat when its loop is blocked."""
 
 
 async def enter(
@@ -65,7 +68,7 @@ async def beat(database: Database, beats: Sequence[Beat]) -> dict[UUID, str]:
             beat=sa.bindparam("b_beat"),
             beat_at=sa.bindparam("b_now"),
             held=sa.bindparam("b_held", type_=Worker.__table__.c.held.type),
-            held_at=sa.bindparam("b_now"),
+            held_at=sa.bindparam("b_held_at", type_=Worker.__table__.c.held_at.type),
             busy=sa.bindparam("b_busy"),
             memory_mb=sa.bindparam("b_memory"),
             rev=Worker.rev + 1,
@@ -79,6 +82,7 @@ async def beat(database: Database, beats: Sequence[Beat]) -> dict[UUID, str]:
                 "b_beat": b.beat,
                 "b_now": now,
                 "b_held": b.held,
+                "b_held_at": now - timedelta(seconds=b.held_age_s),
                 "b_busy": b.busy,
                 "b_memory": b.memory_mb,
             }

@@ -19,9 +19,12 @@ from worker.joblogs.sweeper import (
     promote_due,
     rescue_lost,
     rescue_orphans,
+    rescue_unheld,
     rescue_worker,
 )
+from worker.process import presence
 from worker.process.models import Upkeep, Worker
+from worker.process.presence import Beat
 from worker.settings import Settings
 
 
@@ -164,3 +167,24 @@ def test_after_a_gap_of_its_own_a_sweeper_watches_anew() -> None:
         assert observations.stopped([(worker, 7)], now) == []
     assert observations.stopped([(worker, 7)], 60.0) == []  # the database was away: nobody could beat
     assert observations.stopped([(worker, 7)], 61.0) == []
+
+
+async def test_a_running_job_that_its_worker_does_not_hold_is_taken_back(bench: Bench) -> None:
+    """The claim's answer got lost, and no slot became free to adopt it."""
+    recorder = await bench.recorder()
+    lost, kept, fresh = [await bench.running(recorder) for _ in range(3)]
+    long_ago = utc_now() - timedelta(seconds=30)
+    for claimed in (lost, kept):
+        await set_column(bench, claimed.id, started_at=long_ago)
+    held = [[str(kept.id), kept.epoch], [str(lost.id), lost.epoch - 1]]
+
+    await presence.beat(bench.database, [Beat(recorder.worker_id, 2, held, 1, None, held_age_s=25.0)])
+    assert await rescue_unheld(bench.database) == 0, (
+        "a list from before the adoption could be made says nothing"
+    )
+    await presence.beat(bench.database, [Beat(recorder.worker_id, 3, held, 1, None)])
+    assert await rescue_unheld(bench.database) == 1
+    assert await rescue_unheld(bench.database) == 0
+    rows = [await bench.row(claimed.id) for claimed in (lost, kept, fresh)]
+    assert [row.status for row in rows] == ["queued", "running", "running"]
+    assert (rows[0].epoch, rows[0].attempt, rows[0].lost_count) == (2, 0, 1)

@@ -11,6 +11,7 @@ from e2e.stage import Stage, connected
 PAGES = (
     "/", "/job-logs", "/job-logs?q=status:nope", "/jobs", "/jobs/typed", "/jobs/typed/run", "/workers",
     "/schedules", "/schedules/new", "/schedules/new?function=typed", "/schedules/calendar", "/schedules/calendar?span=7d",
+    "/events", "/events?pattern=Nope", "/events/publish",
     "/people", "/tokens", "/audit", "/settings", "/account", "/nothing-here",
 )  # fmt: skip
 TABS = ("error", "attempts", "args", "result", "logs", "trace", "audit", "notes")

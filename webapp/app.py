@@ -16,7 +16,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.plugins.htmx import HTMXRequest
 
 from webapp import health, metrics, render, static
-from webapp.api import bulk, catalogue, jobs, queues, schedules, stream, tokens, workers
+from webapp.api import bulk, catalogue, events, jobs, queues, schedules, stream, tokens, workers
 from webapp.api import dead_letters as dead_letters_api
 from webapp.api import effects as effects_api
 from webapp.auth import Authenticator, door
@@ -35,6 +35,7 @@ from webapp.pages import (
     settings,
     signing_in,
 )
+from webapp.pages import events as events_pages
 from webapp.pages import jobs as jobs_pages
 from webapp.pages import schedules as schedules_pages
 from webapp.pages import workers as workers_pages
@@ -52,6 +53,7 @@ PAGES: Final = [
     *jobs_pages.routes,
     *schedules_pages.routes,
     *schedule_actions.routes,
+    *events_pages.routes,
     *workers_pages.routes,
     *signing_in.routes,
     *accounts.routes,
@@ -69,6 +71,7 @@ API: Final = Router(
         *catalogue.routes,
         *queues.routes,
         *schedules.routes,
+        *events.routes,
         *workers.routes,
         *tokens.routes,
         *stream.routes,

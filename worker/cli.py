@@ -14,7 +14,18 @@ from typing import Annotated, Any
 import typer
 
 from worker import errors
-from worker.commands import accounts, controls, database, dead_letters, doctor, jobs, queues, schedules, serve
+from worker.commands import (
+    accounts,
+    controls,
+    database,
+    dead_letters,
+    doctor,
+    events,
+    jobs,
+    queues,
+    schedules,
+    serve,
+)
 from worker.commands.output import complain, say
 
 CONFIGURATION_ERRORS = (
@@ -43,6 +54,7 @@ app.add_typer(queues.queue_app, name="queue")
 app.add_typer(dead_letters.dead_letter_app, name="dead-letter")
 controls.add_to(jobs.job_app, queues.queue_app)
 app.add_typer(schedules.schedule_app, name="schedule")
+app.add_typer(events.event_app, name="event")
 app.command("setup-link")(accounts.setup_link)
 app.add_typer(accounts.user_app, name="user")
 app.add_typer(accounts.token_app, name="token")

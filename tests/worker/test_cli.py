@@ -408,3 +408,22 @@ def test_an_expression_is_tried_out_and_wrong_ones_are_one_line(m: Shell) -> Non
     wrong = mistake(m.m("schedule", "add", "x", "--job", "nobody", "--cron", "@daily", "--missed", "never"))
     assert "function" in wrong
     assert "missed" in wrong
+
+
+# Events
+
+
+def test_an_event_is_published_and_what_may_not_be_said_is_refused(m: Shell) -> None:
+    told = m.m(
+        "event", "publish", "invoice.paid", "--data", '{"n": 1}', "--doctype", "Invoice", "--doc-id", "7"
+    )
+    assert (told.returncode, len(told.stdout.strip())) == (0, 36)
+    for arguments, said in (
+        (("job.failed",), "the engine's own"),
+        (("Invoice",), "must be words"),
+        (("invoice.paid", "--data", "[1]"), "data: must be a JSON object"),
+        (("invoice.paid", "--data", "{"), "data: is not JSON"),
+    ):
+        refused = m.m("event", "publish", *arguments)
+        assert refused.returncode == 1
+        assert said in refused.stderr

@@ -10,6 +10,25 @@ JOB_REQUEST: dict[str, Any] = {
     "priority": 3,
     "tags": ["welcome"],
 }
+NEW_EVENT: dict[str, Any] = {
+    "event_type": "doc.created",
+    "doctype": "Invoice",
+    "doc_id": "7",
+    "data": {"amount": 12},
+}
+EVENT: dict[str, Any] = {
+    "event_id": "019ab1c2-7d3e-7f00-8a11-2b3c4d5e6f71",
+    "event_type": "doc.created",
+    "timestamp": "2026-11-22T09:00:00.254000Z",
+    "user_id": "ada",
+    "doctype": "Invoice",
+    "doc_id": "7",
+    "data": {"amount": 12},
+    "caused_by": None,
+    "correlation_id": None,
+    "published_at": "2026-11-22T09:00:00.310000Z",
+    "matched_at": "2026-11-22T09:00:00.312000Z",
+}
 QUEUED_JOB: dict[str, Any] = {
     "job_id": "019ab1c2-7d3e-7f00-8a11-2b3c4d5e6f70",
     "job_name": "send_email",

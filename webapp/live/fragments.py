@@ -16,10 +16,12 @@ from webapp.live.lists import NewJobs
 from webapp.live.sources import Context, Fragment, FragmentSource, Ids, Load, Render, Source
 from webapp.pages.bulk import load_operations
 from webapp.pages.dead_letters import GROUPS
+from webapp.pages.events import pattern_of, rev_of
 from webapp.pages.overview import PROBE, probe_view, surroundings
 from webapp.pages.workers import broker
 from webapp.queries.attention import attention
 from webapp.queries.counters import counters
+from webapp.queries.events import newest
 from webapp.queries.job_logs import load_jobs, load_whole_jobs
 from webapp.queries.one_job import app_trace, attempts_of, doubts_of, same_error, state_path
 from webapp.queries.overview import feed
@@ -29,11 +31,14 @@ from webapp.queries.views import JobView
 from webapp.queries.workers import load_workers
 from worker.db.base import utc_now
 from worker.engine import Engine
+from worker.events import patterns
 from worker.joblogs.dead_letters import failure_groups, one_group
 from worker.joblogs.models import JobLog
 
 EVERY_SECOND: Final = 1.0
 SETTLED_S: Final = 0.25
+MOST_PATTERNS: Final = 20
+"""How many different patterns one process follows for its pages in one look."""
 EVERYTHING: Final = ("job", "queue", "worker", "catalogue", "schedule")
 
 More = Callable[[AsyncConnection, JobView], Awaitable[Context | None]]
@@ -172,6 +177,7 @@ def _others(engine: Engine) -> list[Fragment]:
         _slow("counters", "shell/_counters.html", navigation, "job"),
         _slow("attention", "overview/_attention.html", needs, *EVERYTHING),
         _slow("feed", "overview/_feed.html", _feed, "job"),
+        _slow("events", "events/_stream.html", _events, "event"),
         _slow("queue", "overview/_queue.html", queues, "job", "queue", "worker"),
         _slow("worker", "workers/_worker.html", _workers, "job", "worker"),
         *SCHEDULES,
@@ -191,6 +197,17 @@ def _slow(name: str, template: str, load: Load, *kinds: str) -> Fragment:
 async def _feed(connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]:
     found = await feed(connection)
     return {"all": {"feed": found, "rev": found[0].event_id if found else ""}}
+
+
+async def _events(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    """Read for everybody at once; the template leaves out what is not for the reader's role."""
+    found: dict[str, Context] = {}
+    for of in list(ids)[:MOST_PATTERNS]:
+        pattern = pattern_of(of)
+        if patterns.problem(pattern) is None:
+            events = (await newest(connection, pattern, "admin")).items
+            found[of] = {"events": events, "live_id": of, "following": True, "rev": rev_of(events)}
+    return found
 
 
 async def _workers(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:

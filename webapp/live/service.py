@@ -192,6 +192,9 @@ class Live:
             self.slow.changed(kind, keys)
         if "user" in named:
             self._review_now.set()
+        if message.get("outbox"):
+            self.quick.changed("event", set())
+            self.slow.changed("event", set())
         if self.stream.committed(_uuids(_list(message.get("outbox")))):
             self.quick.wake()
 

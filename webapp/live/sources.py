@@ -143,7 +143,3 @@ def rights(role: str) -> dict[str, bool]:
     """What templates ask about the reader; the pages give the same two."""
     reader = Actor("", role)
     return {"can_act": reader.at_least("operator"), "can_admin": reader.at_least("admin")}
-
-
-def may_see(role: str, needed: str) -> bool:
-    return Actor("", role).at_least(needed)

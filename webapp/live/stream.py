@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from webapp.live.hub import ABUSE, LiveSocket
-from webapp.live.sources import may_see
+from webapp.live.roles import may_see, role_for
 from webapp.live.waiting import Piece
 from worker.db.base import utc_now
 from worker.events import patterns
@@ -25,8 +25,6 @@ ROWS_PER_TICK: Final = 200
 REMEMBERED: Final = 20_000
 MISSED: Final = timedelta(seconds=30)
 """How far back to look after messages may have been missed."""
-ADMIN_DOCTYPES: Final = frozenset({"User", "Session", "ApiToken"})
-"""Facts about people are for admins, as their pages are."""
 
 
 class StreamMessage(msgspec.Struct, forbid_unknown_fields=True):
@@ -127,13 +125,6 @@ def refusal(pattern: str, role: str) -> str | None:
     if patterns.is_open(pattern) and not may_see(role, "admin"):
         return "Only an admin may follow everything: begin the pattern with a word, such as job.>"
     return None
-
-
-def role_for(event: dict[str, Any]) -> str:
-    """The lowest role that may see this fact."""
-    data = event.get("data")
-    doctype = event.get("doctype") or (data.get("doctype") if isinstance(data, dict) else None)
-    return "admin" if doctype in ADMIN_DOCTYPES else "viewer"
 
 
 async def _events(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, list[Any]]:

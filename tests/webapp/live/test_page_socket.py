@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from tests.webapp.live.site import Site, site
+from worker.db.session import emit
 
 
 async def test_a_change_through_one_process_appears_in_a_page_of_the_other(two):
@@ -27,6 +28,20 @@ async def a_change_appears_in_the_other(here: Site, there: Site) -> None:
         await page.shows('data-rev="3"')
         assert f"""<hx-partial hx-target="[data-live='job-row:{job}']" hx-swap="outerMorph">""" in page.html
         assert "Success" in page.html
+
+
+async def test_an_event_told_through_one_process_appears_in_a_page_of_the_other(two):
+    here, there = two
+    async with there.page(role="viewer") as page, there.page(role="admin") as admin:
+        for each in (page, admin):
+            await each.watch(("events:invoice.@", "0"), ("events:doc.@", "0"))
+            await each.told(mode="live")
+        async with here.engine.database.transaction() as session:
+            emit(session, "doc.updated", {"doctype": "User"})
+            emit(session, "invoice.paid", {"name": "seven"})
+        await page.shows("seven")
+        await admin.shows("doc.updated")
+        assert "doc.updated" not in page.html
 
 
 async def test_a_job_that_ended_before_the_socket_opened_still_shows_its_end(two):

@@ -26,7 +26,7 @@ async def test_all_is_well_only_when_nothing_needs_anybody(
         rows.job(status="queued", ago_s=900),
         rows.job("unknown", status="queued"),
     )
-    site.app.state.cached.forget()
+    await site.app.state.cached.forget()
     text = (await ada.get("/")).text
     titles = re.findall(
         r'<li class="is-\w+">.*?<a class="row-link" href="([^"]+)">([^<]+)</a>', text, re.DOTALL

@@ -164,7 +164,8 @@ class RedisPulls:
         if self._nudger is not None:
             self._nudger.cancel()
         await self._reader.close()
-        await self._answers.settle()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._answers.settle(), CLOSE_S)
 
     # Reading
 
@@ -253,16 +254,16 @@ class RedisPulls:
         return len(entries)
 
     def _bell(self, pull: LanePull, entry: str, job_id: str) -> None:
-        self._asked[pull] = self._asked.get(pull, 0) - 1
-        if self._asked[pull] <= 0:
-            del self._asked[pull]
         try:
             delivery = RedisDelivery(UUID(job_id), pull.lane, entry, self._answers)
         except ValueError:
             log.warning("An entry that is no doorbell was thrown away", lane=str(pull.lane), entry=entry)
             self._answers.ack(pull.lane, entry)
-        else:
-            pull.received(delivery)
+            return
+        self._asked[pull] = self._asked.get(pull, 0) - 1
+        if self._asked[pull] <= 0:
+            del self._asked[pull]
+        pull.received(delivery)
 
     def _end_requests(self, pulls: Sequence[LanePull]) -> None:
         for pull in pulls:

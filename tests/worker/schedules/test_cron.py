@@ -66,6 +66,35 @@ def test_the_instants_are_those_of_the_oracle(place: tuple[str, datetime], wante
         assert backward(rule, looked_at) == due[-50:], (spec.expression(), zone)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    places(),
+    st.lists(specs, min_size=2, max_size=6),
+    st.lists(st.integers(0, 3 * 86_400), min_size=4, max_size=12),
+)
+def test_from_any_instant_the_next_and_the_previous_are_the_oracles(
+    place: tuple[str, datetime], wanted: list[Spec], seconds: list[int]
+) -> None:
+    zone, start = place
+    looked_at = window(zone, start)
+    for spec in wanted:
+        rule, due = Rule(spec.expression(), zone), looked_at.due(spec)
+        for at in (start + timedelta(seconds=second) for second in seconds):
+            later, earlier = rule.next(at), rule.previous(at)
+            assert (later if later and later <= looked_at.end else None) == min(
+                (d for d in due if d > at), default=None
+            )
+            assert (earlier if earlier and earlier > start else None) == max(
+                (d for d in due if d < at), default=None
+            )
+
+
+def test_in_the_second_pass_of_a_doubled_hour_the_previous_instant_is_in_the_first() -> None:
+    rule = Rule("30 2 * * *", "Europe/Warsaw")
+    assert rule.previous(utc(2026, 10, 25, 1, 10)) == utc(2026, 10, 25, 0, 30)
+    assert rule.next(utc(2026, 10, 25, 1, 10)) == utc(2026, 10, 26, 1, 30)
+
+
 def backward(rule: Rule, looked_at: Window) -> list[datetime]:
     """The last fifty instants of the window, found from its end."""
     found: list[datetime] = []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from worker.db.session import Database, changed, emit
 from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
-from worker.joblogs.limits import QUEUED, Admission, full_jobs, unpaused, within_limits
+from worker.joblogs.limits import QUEUED, Admission, full_jobs, unpaused, waiting_names, within_limits
 from worker.joblogs.models import JobLog
 from worker.process.models import Worker
 
@@ -94,21 +94,27 @@ async def claim_oldest(
 ) -> list[Claimed]:
     """Claims up to `limit` jobs of one queue that have waited longest, rescued ones first, then by priority.
 
-    Jobs that a limit of their own holds back are passed over: it looks again without them, in a transaction of its
-    own, so that control rows are always locked in the same order.
+    Jobs that a limit of their own holds back are passed over: it looks again among the others that wait, in a
+    transaction of its own, so that control rows are always locked in the same order; and it looks before it locks,
+    because they may stand behind very many.
     """
     claimed: list[Claimed] = []
-    full: set[str] = set()
-    while len(claimed) < limit:
+    seen: Sequence[UUID] | None = None
+    while len(claimed) < limit and scope.names:
         async with database.transaction() as session:
             now = await database.now(session)
-            ready = _oldest(scope, now, queue, full).limit(limit - len(claimed))
+            ready = _ready(scope, now).where(JobLog.queue == queue).order_by(*FIRST)
+            ready = ready.limit(limit - len(claimed)) if seen is None else ready.where(JobLog.id.in_(seen))
             more, admission = await _claim(session, database, worker_id, ready, now)
-            new = set(admission.full_jobs - full)
-            full |= new | (await full_jobs(session, database) if new else set())
+            full = admission.full_jobs and admission.full_jobs | await full_jobs(session, database)
+            others = await waiting_names(session, set(scope.names) - full) if full else ()
         _tell(again, admission)
         claimed += more
-        if not new or queue in admission.full_queues:
+        if not full or queue in admission.full_queues:
+            break
+        scope = replace(scope, names=others)
+        seen = await _look(database, scope, now, queue, limit - len(claimed)) if others else ()
+        if not seen:
             break
     return claimed
 
@@ -122,29 +128,32 @@ async def held_rows(database: Database, worker_id: UUID) -> list[Claimed]:
         return [Claimed(*row) for row in rows]
 
 
+FIRST = (JobLog.priority, JobLog.run_at)
+
+
 def _ready(scope: Scope, now: datetime) -> sa.Select[tuple[UUID, str, str]]:
+    """What may be claimed, locked; what others hold is passed over."""
+    found = sa.select(JobLog.id, JobLog.job_name, JobLog.queue).where(*_may_start(scope, now))
+    return found.with_for_update(of=JobLog, skip_locked=True)
+
+
+def _may_start(scope: Scope, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     return (
-        sa.select(JobLog.id, JobLog.job_name, JobLog.queue)
-        .where(
-            QUEUED,
-            JobLog.run_at <= now,
-            JobLog.job_name.in_(scope.names),
-            JobLog.queue.in_(scope.queues),
-            JobLog.priority.between(scope.low, scope.high),
-            JobLog.deleted_at.is_(None),
-            *unpaused(),
-        )
-        .with_for_update(of=JobLog, skip_locked=True)
+        QUEUED,
+        JobLog.run_at <= now,
+        JobLog.job_name.in_(scope.names),
+        JobLog.queue.in_(scope.queues),
+        JobLog.priority.between(scope.low, scope.high),
+        JobLog.deleted_at.is_(None),
+        *unpaused(),
     )
 
 
-def _oldest(
-    scope: Scope, now: datetime, queue: str, without: Collection[str]
-) -> sa.Select[tuple[UUID, str, str]]:
-    found = _ready(scope, now).where(JobLog.queue == queue)
-    if without:
-        found = found.where(JobLog.job_name.not_in(without))
-    return found.order_by(JobLog.priority, JobLog.run_at)
+async def _look(database: Database, scope: Scope, now: datetime, queue: str, limit: int) -> Sequence[UUID]:
+    """The first that may start, without locking anything."""
+    wanted = sa.select(JobLog.id).where(*_may_start(scope, now), JobLog.queue == queue)
+    async with database.read() as connection:
+        return (await connection.scalars(wanted.order_by(*FIRST).limit(limit))).all()
 
 
 async def _claim(

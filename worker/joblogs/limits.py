@@ -18,6 +18,7 @@ from worker.jobs.rate import Rate
 
 Candidate = tuple[UUID, str, str]
 """Job id, job name, queue."""
+SEEKS_AT_ONCE = 200
 QUEUED = JobLog.status == sa.literal_column("'queued'")
 """As the index of the waiting has it."""
 
@@ -144,6 +145,19 @@ async def full_jobs(session: AsyncSession, database: Database) -> set[str]:
     now = await database.now(session)
     slow = {name for name, (rate, tat) in rates.items() if rate.ready_at(tat, now) > now}
     return slow | {name for name, limit in limits.items() if busy.get(name, 0) >= limit}
+
+
+async def waiting_names(session: AsyncSession, names: Collection[str]) -> tuple[str, ...]:
+    """Those of `names` of which a job waits in any queue: a seek each, however many wait."""
+    found: list[str] = []
+    wanted = sorted(names)
+    for start in range(0, len(wanted), SEEKS_AT_ONCE):
+        each = [sa.select(sa.literal(name).label("name")) for name in wanted[start : start + SEEKS_AT_ONCE]]
+        name = sa.union_all(*each).subquery().c.name
+        found += await session.scalars(
+            sa.select(name).where(sa.exists().where(JobLog.job_name == name, QUEUED))
+        )
+    return tuple(found)
 
 
 async def _limited(

@@ -31,6 +31,11 @@ class NextStarts:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._rings: set[asyncio.Task[None]] = set()
 
+    @property
+    def awaited(self) -> list[str]:
+        """The jobs that this process will ring for."""
+        return list(self._timers)
+
     def after(self, name: str, seconds: float) -> None:
         """Rings for `name` once so many seconds have passed since the last one of it was started here."""
         loop = asyncio.get_running_loop()

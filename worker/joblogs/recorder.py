@@ -37,7 +37,7 @@ class Recorder:
         self.worker_id = worker_id
         self.scope = scope
         self.notes = Notes(database)
-        self._next_starts = NextStarts(database)
+        self.next_starts = NextStarts(database)
         self.finished = 0
         self.stale = 0
         self._lease_s = lease_s
@@ -54,7 +54,7 @@ class Recorder:
         for queue in self.scope.queues if queues is None else queues:
             if len(claimed) >= limit:
                 break
-            left, again = limit - len(claimed), self._next_starts.after
+            left, again = limit - len(claimed), self.next_starts.after
             async with self.database.patience():
                 claimed += await claim_oldest(self.database, self.worker_id, self.scope, queue, left, again)
         return claimed
@@ -77,13 +77,13 @@ class Recorder:
         """Waits for the batches under way and writes the last notes."""
         await self._claims.drain()
         await self._finishes.drain()
-        await self._next_starts.close()
+        await self.next_starts.close()
         await self.notes.close()
 
     async def _claim_batch(self, ids: Sequence[UUID]) -> list[Claimed | None]:
         async with self.database.patience():
             found = await claim_ids(
-                self.database, self.worker_id, self.scope, list(set(ids)), self._next_starts.after
+                self.database, self.worker_id, self.scope, list(set(ids)), self.next_starts.after
             )
         claimed = {job.id: job for job in found}
         return [claimed.pop(job_id, None) for job_id in ids]

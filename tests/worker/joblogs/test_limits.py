@@ -87,25 +87,25 @@ async def test_whoever_is_held_back_by_a_rate_is_woken_when_its_time_comes(offer
     recorder = await offered.recorder()
     first, second, third = [await offered.enqueue() for _ in range(3)]
     offered.told.clear()
-    assert await recorder.claim(first.id) is not None
-    assert [await recorder.claim(job.id) for job in (second, third)] == [None, None]
+    assert [claim.id for claim in await recorder.poll(3)] == [first.id]
     assert await rang(offered, lambda rung: len(rung) >= 1) == [second.id]
-    assert await recorder.claim(second.id) is not None
+    assert [claim.id for claim in await recorder.poll(3)] == [second.id]
     assert await rang(offered, lambda rung: len(rung) >= 2) == [second.id, third.id]
     await recorder.close()
 
 
-async def test_nothing_is_rung_while_nothing_starts(offered: Bench) -> None:
-    await limit(offered, rate=20.0, burst=1)
+async def test_only_whoever_started_the_last_one_rings_for_the_next(offered: Bench) -> None:
+    await limit(offered, rate=1 / 3600, burst=1)
     recorder, other = await offered.recorder(), await offered.recorder()
-    first, _second = await offered.enqueue(), await offered.enqueue()
+    first, second = await offered.enqueue(), await offered.enqueue()
     offered.told.clear()
     assert await recorder.claim(first.id) is not None
-    await asyncio.gather(*(other.poll(10) for _ in range(5)))
-    await asyncio.sleep(0.6)
-    rung = [bell for told in offered.told for bell in told.rings]
-    assert len(rung) <= 1, "one start rings once, and those who were held back ring not at all"
+    assert await other.claim(second.id) is None
+    assert [await other.poll(10) for _ in range(3)] == [[]] * 3
+    assert (recorder.next_starts.awaited, other.next_starts.awaited) == (["add"], [])
     await recorder.close()
+    assert recorder.next_starts.awaited == []
+    assert [bell for told in offered.told for bell in told.rings] == []
 
 
 async def test_a_poll_passes_over_what_is_held_back(offered: Bench) -> None:
@@ -200,3 +200,18 @@ async def test_a_place_that_a_dead_worker_gives_up_for_good_rings_for_the_next(o
     await rescue_worker(offered.database, recorder.worker_id, "killed")
     assert await rang(offered, lambda rung: len(rung) >= 1) == [second.id]
     assert await other.claim(second.id) is not None
+
+
+async def test_without_limits_a_batch_asks_about_them_once(offered: Bench) -> None:
+    """What everybody pays, at the claim and at the finish, however many jobs are in the batch."""
+    asked: list[str] = []
+    engine = offered.database.engine.sync_engine
+    sa.event.listen(engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    recorder = await offered.recorder()
+    jobs = [await offered.enqueue() for _ in range(20)]
+    asked.clear()
+    claimed = await asyncio.gather(*(recorder.claim(job.id) for job in jobs))
+    assert len([statement for statement in asked if "concurrency" in statement]) == 1
+    asked.clear()
+    await asyncio.gather(*(recorder.finish(Outcome(one, "success")) for one in claimed if one))
+    assert len([statement for statement in asked if "concurrency" in statement]) == 1

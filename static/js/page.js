@@ -2,11 +2,29 @@
 
 const FLASH_MS = 10_000;
 
+// The way back from a job, over all its tabs and forms, leads to the list as it was left.
+const LIST = "/job-logs";
+const PLACE = "m.list";
+
+addEventListener("pagehide", () => {
+  try {
+    if (location.pathname === LIST) sessionStorage.setItem(PLACE, location.search);
+    else if (!location.pathname.startsWith(`${LIST}/`)) sessionStorage.removeItem(PLACE);
+  } catch { /* the link leads where the server said */ }
+});
+
+function placeInList(otherwise) {
+  try { return sessionStorage.getItem(PLACE) ?? otherwise; } catch { return otherwise; }
+}
+
 document.addEventListener("click", (event) => {
   const off = event.target.closest?.('button[aria-disabled="true"]');
   if (off) { event.preventDefault(); event.stopPropagation(); return; }
 
   for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+
+  const back = event.target.closest?.("a[data-back]");
+  if (back && back.pathname === LIST) back.href = LIST + placeInList(back.search);
 
   const dismiss = event.target.closest?.("[data-dismiss]");
   if (dismiss) dismiss.closest("[data-flash]").remove();

@@ -20,7 +20,7 @@ def test_ordinary_text_stays_as_it_is() -> None:
     assert printable("Zażółć gęślą jaźń 😀 <b>") == "Zażółć gęślą jaźń 😀 <b>"
 
 
-def test_control_characters_are_shown_as_escapes() -> None:
+def test_control_characters_are_shown_as_escapes() -> None:  # case 74
     assert printable("\x1b[2J\r\n\ud800") == r"\x1b[2J\r\n\ud800"
 
 

@@ -65,9 +65,15 @@ async def show(request: AnyRequest, job_id: UUID) -> Answer:
             {"key": key, "label": label, "href": address(at, [("tab", key)])} for key, label in parts.items()
         ],
         tab=tab,
-        back_href="/job-logs",
+        back_href=_list_it_was_in(request),
         **context,
     )
+
+
+def _list_it_was_in(request: AnyRequest) -> str:
+    """The list with its search and page, where one came from it; a script knows it on the further tabs too."""
+    place = came_from(request, "/job-logs")
+    return place if place.partition("?")[0] == "/job-logs" else "/job-logs"
 
 
 async def _parts(request: AnyRequest, connection: AsyncConnection, job: JobView) -> dict[str, str]:

@@ -35,7 +35,7 @@ async def test_an_operation_is_accepted_carried_out_and_followed(operator: Clien
     assert (await operator.call("POST", f"/jobs/bulk/{operation['operation_id']}/stop"))[0] == 409
 
 
-async def test_one_foreign_id_among_many_refuses_the_whole(operator: Client) -> None:
+async def test_one_foreign_id_among_many_refuses_the_whole(operator: Client) -> None:  # case 49
     ids = [(await operator.run())["job_id"] for _ in range(5)]
     body = {"action": "cancel", "filter": {"ids": [*ids, NOWHERE]}}
     status, answer = await operator.call("POST", "/jobs/bulk", body)

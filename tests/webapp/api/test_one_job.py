@@ -90,7 +90,7 @@ async def test_delete_takes_only_ended_jobs_away(operator: Client) -> None:
     assert [job["job_id"] for job in (await operator.call("GET", "/jobs"))[1]["items"]] == [waiting["job_id"]]
 
 
-async def test_an_unknown_id_is_404_everywhere(operator: Client) -> None:
+async def test_an_unknown_id_is_404_everywhere(operator: Client) -> None:  # case 47
     verbs = (
         ("GET", ""),
         ("PATCH", ""),

@@ -30,7 +30,7 @@ async def test_times_are_utc_with_their_fraction(operator: Client) -> None:
     assert datetime.fromisoformat(job["enqueued_at"]).utcoffset().total_seconds() == 0
 
 
-async def test_names_every_wrong_field_at_once(operator: Client) -> None:
+async def test_names_every_wrong_field_at_once(operator: Client) -> None:  # case 41
     body = {
         "args": [1], "queue": "$JS.>", "priority": 10, "run_at": "tomorrow", "unique_key": "", "max_retries": -1,
         "timeout_s": 0, "tags": "x", "status": "success", "epoch": 99,
@@ -51,13 +51,15 @@ async def test_names_every_argument_that_does_not_fit(operator: Client) -> None:
         assert {field.rpartition(".")[2] for field in operator.problems(answer)} == fields
 
 
-async def test_a_job_that_nobody_offers_is_not_found(operator: Client) -> None:
+async def test_a_job_that_nobody_offers_is_not_found(operator: Client) -> None:  # case 38
     for name in ("os.system", "os:system", "builtins.eval", "_private", "../add", "ADD", "add\n"):
         status, answer = await operator.call("POST", "/jobs", {"job_name": name, "args": {}})
         assert (name, status, answer["status"]) == (name, 404, 404)
 
 
-async def test_a_queue_name_that_could_mean_something_to_the_broker_is_refused(operator: Client) -> None:
+async def test_a_queue_name_that_could_mean_something_to_the_broker_is_refused(
+    operator: Client,
+) -> None:  # case 43
     names = (
         ">",
         "*",
@@ -84,7 +86,7 @@ UNKEEPABLE = [
 ]  # fmt: skip
 
 
-async def test_what_cannot_be_kept_exactly_is_refused(operator: Client) -> None:
+async def test_what_cannot_be_kept_exactly_is_refused(operator: Client) -> None:  # case 40
     for args in UNKEEPABLE:
         body = f'{{"job_name": "add", "args": {args}}}'
         answer = await operator.raw(
@@ -129,7 +131,7 @@ async def test_the_live_holder_of_a_unique_key_is_answered_as_duplicate(operator
     assert "duplicate" not in first
 
 
-async def test_a_repeated_idempotency_key_answers_the_first_ones_job(operator: Client) -> None:
+async def test_a_repeated_idempotency_key_answers_the_first_ones_job(operator: Client) -> None:  # case 64
     headers = {"Idempotency-Key": "order-1"}
     body = {"job_name": "add", "args": {"a": 1}}
     status, first = await operator.call("POST", "/jobs", body, headers=headers)
@@ -141,7 +143,9 @@ async def test_a_repeated_idempotency_key_answers_the_first_ones_job(operator: C
     assert "order-1" in answer["detail"]
 
 
-async def test_a_hundred_parallel_requests_with_one_idempotency_key_make_one_job(operator: Client) -> None:
+async def test_a_hundred_parallel_requests_with_one_idempotency_key_make_one_job(
+    operator: Client,
+) -> None:  # case 64
     headers = {"Idempotency-Key": "order-2"}
     wish = operator.call("POST", "/jobs", {"job_name": "add", "args": {"a": 1}}, headers=headers)
     others = [

@@ -134,7 +134,7 @@ async def test_a_session_that_ends_without_any_message_closes_too(one):
 async def test_an_expired_or_idle_session_closes(one, field):
     token = await one.sign_in()
 
-    async def expire() -> None:
+    async def expire() -> None:  # case 56
         async with one.engine.database.transaction() as session:
             past = utc_now() - (
                 SESSION_IDLE + timedelta(seconds=1) if field == "last_seen_at" else timedelta()
@@ -286,7 +286,7 @@ async def test_a_reader_that_never_reads_again_is_dropped_without_a_close_frame(
         stalled.transport.abort()
 
 
-async def read_to_the_end(connection) -> None:
+async def read_to_the_end(connection) -> None:  # case 55  # case 54
     with contextlib.suppress(ConnectionClosed):
         async with asyncio.timeout(20):
             while True:

@@ -101,7 +101,7 @@ async def test_two_patterns_that_mean_one_event_bring_it_once(one):
         assert [m["topic"] for m in page.messages] == ["job.queued", "job.started"]
 
 
-async def test_a_forged_message_shows_nothing_that_did_not_happen(two, nats_server):
+async def test_a_forged_message_shows_nothing_that_did_not_happen(two, nats_server):  # case 70
     here, there = two
     async with client(there) as page:
         await subscribed(there, page, "job.>")
@@ -174,7 +174,7 @@ async def test_everything_is_for_admins(one, pattern):
 @pytest.mark.parametrize(
     "pattern", ["", "a..b", ">.job", "JOB.>", "job.>.x", "$JS.API.>", "../x", "job\r\nSUB", "x" * 400]
 )
-async def test_what_is_no_pattern_is_answered_with_an_error(one, pattern):
+async def test_what_is_no_pattern_is_answered_with_an_error(one, pattern):  # case 53
     async with client(one) as page:
         await page.say({"subscribe": [pattern, "job.>"]})
         await page.until(lambda: page.messages)

@@ -227,3 +227,15 @@ async def test_an_entry_of_the_audit_log_leads_to_its_job(site: Site, crew: Crew
     await ada.post(f"/job-logs/{job_id}/retry")
     text = (await ada.get(f"/job-logs/{job_id}?tab=audit")).text
     assert f'<a class="mono muted" href="/job-logs/{job_id}">{job_id}</a>' in text
+
+
+async def test_the_way_back_leads_to_the_list_as_it_was(crew: Crew, ada: Browser) -> None:
+    job_id = await crew.enqueue("send_email", to="bob@example.com")
+    base = str(ada.http.base_url).rstrip("/")
+    for came_from, back in (
+        (f"{base}/job-logs?q=tag%3Aimport&after=x", "/job-logs?q=tag%3Aimport&amp;after=x"),
+        (f"{base}/workers", "/job-logs"),
+        ("https://evil.example/job-logs?q=1", "/job-logs"),
+    ):
+        text = (await ada.get(f"/job-logs/{job_id}", headers={"Referer": came_from})).text
+        assert f'<a href="{back}" data-back>' in text

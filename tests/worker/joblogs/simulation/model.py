@@ -9,6 +9,7 @@ LIVE = ("scheduled", "queued", "running", "retrying")
 TERMINAL = ("success", "failed", "cancelled")
 LEASE_S = 15.0
 STOPPING_S = 20.0
+ADOPTION_S = 10.0
 POISON_AFTER = 3
 """Deaths of a process that ran nothing else."""
 HOPELESS_AFTER = 20
@@ -67,6 +68,8 @@ class Model:
         self.jobs: list[Row] = []
         self.beats: dict[int, int] = {}
         """Workers that have not ended, and how often each has beaten."""
+        self.lists: dict[int, tuple[float, frozenset[tuple[int, int]]]] = {}
+        """When each last said what it holds: jobs and epochs."""
         self.watch = Watch()
 
     # Workers
@@ -74,10 +77,11 @@ class Model:
     def enter(self, worker: int) -> None:
         self.beats[worker] = 0
 
-    def beat(self, worker: int) -> bool:
+    def beat(self, worker: int, holds: frozenset[tuple[int, int]]) -> bool:
         """Whether the worker still counts as living."""
         if worker in self.beats:
             self.beats[worker] += 1
+            self.lists[worker] = self.now, holds
         return worker in self.beats
 
     # Jobs
@@ -152,6 +156,16 @@ class Model:
 
     def orphans(self, chance: float) -> int:
         return self._take_back([r for r in self.jobs if r.worker not in self.beats], chance)
+
+    def unheld(self, chance: float) -> int:
+        """Jobs that their living worker does not hold, by a list that it made when it could have adopted them."""
+        lost = []
+        for job, row in enumerate(self.jobs):
+            if row.worker in self.beats and row.worker in self.lists:
+                at, holds = self.lists[row.worker]
+                if at - row.started_at > ADOPTION_S and (job, row.epoch) not in holds:
+                    lost.append(row)
+        return self._take_back(lost, chance)
 
     def sweep(self, chance: float) -> int:
         watch, now = self.watch, self.now

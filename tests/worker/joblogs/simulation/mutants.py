@@ -55,6 +55,18 @@ class NoSweeper(Model):
         return 0
 
 
+class TheListIsAlwaysBelieved(Model):
+    """Also one that is older than the claim."""
+
+    def unheld(self, chance: float) -> int:
+        lost = [
+            row
+            for job, row in enumerate(self.jobs)
+            if row.worker in self.beats and (job, row.epoch) not in self.lists.get(row.worker, (0.0, ()))[1]
+        ]
+        return self._take_back(lost, chance)
+
+
 class RescueByASnapshot(Model):
     def _take_back(self, rows: Iterable[Row], chance: float) -> int:
         for row in rows:  # whatever became of them since they were looked at
@@ -78,7 +90,7 @@ UNSAFE = (
     RescueByASnapshot,
 )
 """They break an invariant, whatever the intention was."""
-WRONG = (*UNSAFE, NoEpochInTheFence, TheDeclaredDeadMayClaim, CancelForgotten)
+WRONG = (*UNSAFE, NoEpochInTheFence, TheDeclaredDeadMayClaim, TheListIsAlwaysBelieved, CancelForgotten)
 """They do something else than the model."""
 
 

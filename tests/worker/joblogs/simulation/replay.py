@@ -92,9 +92,10 @@ class Replay:
                 Worker(id=self.workers[worker], kind="worker", host="h", pid=1, beat_at=at, started_at=at)
             )
 
-    async def beat(self, worker: int) -> bool:
+    async def beat(self, worker: int, holds: frozenset[tuple[int, int]]) -> bool:
         self.beats[worker] += 1
-        beat = presence.Beat(self.workers[worker], self.beats[worker], [], 0, None)
+        held = [[str(self.jobs[job]), epoch] for job, epoch in sorted(holds)]
+        beat = presence.Beat(self.workers[worker], self.beats[worker], held, len(held), None)
         return self.workers[worker] not in await presence.beat(self.database, [beat])
 
     async def enqueue(self, delay_s: float, max_retries: int) -> int:
@@ -131,6 +132,9 @@ class Replay:
 
     async def orphans(self, chance: float) -> int:
         return await sweeper.rescue_orphans(self.database, lambda: chance)
+
+    async def unheld(self, chance: float) -> int:
+        return await sweeper.rescue_unheld(self.database, lambda: chance)
 
     async def sweep(self, chance: float) -> int:
         return await sweeper.rescue_lost(self.database, self.observations, self.now, lambda: chance)

@@ -16,7 +16,7 @@ DELAYS_S = (0.0, 0.0, 0.0, 7.0, 40.0)
 WAITS_S = (1.0, 3.0, 4.0, 16.0, 400.0)
 WEIGHTS = {
     "enqueue": 8, "deliver": 16, "duplicate": 4, "drop": 3, "poll": 7, "lose_answer": 3, "adopt": 3, "finish": 16,
-    "repeat": 5, "crash": 4, "freeze": 3, "late": 10, "bury": 5, "beat": 8, "sweep": 7, "orphans": 2, "promote": 8, "cancel": 5,
+    "repeat": 5, "crash": 4, "freeze": 3, "late": 10, "bury": 5, "beat": 8, "sweep": 7, "orphans": 2, "unheld": 5, "promote": 8, "cancel": 5,
     "retry": 6, "move": 2, "wait": 6,
 }  # fmt: skip
 """What may happen next, and how often it does."""
@@ -203,7 +203,9 @@ class World:
 
     def _beat(self, _a: int, _b: int) -> None:
         for process in list(self.processes):
-            if not self._call("beat", process.worker):  # others had declared it dead
+            if not self._call(
+                "beat", process.worker, frozenset((h.job, h.epoch) for h in process.held)
+            ):  # others had declared it dead
                 self.processes.remove(process)
                 self.ghosts.append(process)
                 self._enter()
@@ -213,6 +215,9 @@ class World:
 
     def _orphans(self, _: int, b: int) -> None:
         self._call("orphans", b / 1000)
+
+    def _unheld(self, _: int, b: int) -> None:
+        self._call("unheld", b / 1000)
 
     def _promote(self, _a: int, _b: int) -> None:
         self._call("promote")

@@ -22,6 +22,7 @@ from tests.chaos import ledger
 from tests.desk import Desk, Process
 from tests.servers.nats import NatsServer
 from tests.servers.postgres import PostgresServer
+from tests.servers.valkey import ValkeyServer
 from worker.db.migrate import upgrade
 from worker.engine import Engine
 from worker.joblogs.models import LIVE, JobLog
@@ -52,7 +53,7 @@ class Site:
         self,
         folder: Path,
         database_url: str,
-        nats: NatsServer,
+        nats: NatsServer | ValkeyServer,
         postgres: PostgresServer | None = None,
         **environ: str,
     ) -> None:
@@ -64,8 +65,14 @@ class Site:
         self.hosts: list[Process] = []
         """The supervisors that are meant to run."""
         self.webs: list[Process] = []
-        ours = {ledger.VARIABLE: str(self.ledger), "M_PREFIX": f"c{uuid4().hex[:8]}", **environ}
-        self.desk = Desk(folder / "desk", JOBS, ours, database_url, nats.url)
+        broker = "REDIS_URL" if isinstance(nats, ValkeyServer) else "NATS_URL"
+        ours = {
+            ledger.VARIABLE: str(self.ledger),
+            "M_PREFIX": f"c{uuid4().hex[:8]}",
+            broker: nats.url,
+            **environ,
+        }
+        self.desk = Desk(folder / "desk", JOBS, ours, database_url)
         self.engine = Engine.create(Settings.from_env(self.desk.environment()))
         self._hands = ThreadPoolExecutor(4, thread_name_prefix="hands")
 

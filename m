@@ -25,6 +25,10 @@ PYTHON = os.path.join(SCRIPTS, "python.exe" if WINDOWS else "python")
 OLDEST, NEWEST = (3, 11), (3, 14)
 RUNTIME, DEV = "requirements.lock", "requirements-dev.lock"
 
+# A file's tests together, the long files first. Three at a time, since those wait for processes to start, drain and end.
+TESTS = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "tests"]
+E2E = ["e2e"]
+
 USAGE = """usage: ./m dev [--port N] [--jobs MODULES] [--memory] [--reload]   the whole desk on this machine
        ./m test [pytest arguments]    check, tests and e2e; with arguments only those tests
        ./m check                      ruff, mypy, import contracts
@@ -66,7 +70,7 @@ def check(arguments):
 
 
 def e2e(arguments):
-    return pytest_ring("e2e", arguments or ["e2e"])[0]
+    return pytest_ring("e2e", arguments or E2E)[0]
 
 
 # Besides the storms: what has a full size of its own.
@@ -87,8 +91,7 @@ def test(arguments):
         return pytest_ring("e2e" if browser else "tests", arguments)[0]
     started = time.time()
     failures = failed_checks()
-    # Most of a test's time is a server's or a process's: two at a time, a file's tests together.
-    rings = [pytest_ring("tests", ["-n", "2", "--dist", "loadfile", "tests"]), pytest_ring("e2e", ["e2e"])]
+    rings = [pytest_ring("tests", TESTS), pytest_ring("e2e", E2E)]
     return close([code for code, _ in rings], [counts for _, counts in rings], failures, time.time() - started)
 
 

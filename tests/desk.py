@@ -177,7 +177,8 @@ class Desk:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, _decoded(answer.read())
         except urllib.error.HTTPError as error:
-            return error.code, _decoded(error.read())
+            with error:
+                return error.code, _decoded(error.read())
 
     def run(self, name: str, arguments: dict[str, Any] | None = None, **fields: Any) -> str:
         """Enqueues a job through the API; its id."""
@@ -242,11 +243,13 @@ class Desk:
         }
 
     def ready(self, process: Process) -> bool:
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(f"{process.base}/readyz", timeout=2) as answer,
-        ):
-            return bool(answer.status == 200)
+        try:
+            with urllib.request.urlopen(f"{process.base}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.HTTPError as error:
+            error.close()
+        except OSError:
+            pass
         return False
 
     def wait_for(self, condition: Any, process: Process, timeout_s: float = READY_TIMEOUT_S) -> None:

@@ -170,6 +170,17 @@ def _flush(server: ValkeyServer) -> None:
         connection.recv(16)
 
 
+# In which order they run
+
+LONG = ("chaos", "process")
+"""Folders whose files take minutes: they start and end processes, and mostly wait."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that the last test process to end does not end long after the others."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
 # What the report says
 
 

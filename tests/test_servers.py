@@ -33,8 +33,11 @@ async def test_a_killed_nats_server_comes_back_at_its_address_with_what_was_stor
 
 async def test_a_stranger_without_the_token_is_refused(nats_server: NatsServer) -> None:
     address = f"nats://wrong@127.0.0.1:{nats_server.port}"
+    stranger = nats.NATS()
     with pytest.raises(nats.errors.Error, match="Authorization"):
-        await nats.connect(address, allow_reconnect=False, max_reconnect_attempts=0, connect_timeout=2)
+        await stranger.connect(address, allow_reconnect=False, max_reconnect_attempts=0, connect_timeout=20)
+    stranger._transport.close()  # the library leaves it open
+    await stranger._transport.wait_closed()
 
 
 async def test_every_database_is_empty_and_takes_writes(empty_database_url: str) -> None:

@@ -18,12 +18,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 from tests.servers import Missing, cache_folder
+from worker.process import platform
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = (
@@ -80,13 +83,25 @@ def find() -> Chromium:
         Missing: with the reason of each candidate that did not work.
     """
     refusals: list[str] = []
-    for name, candidate in _candidates():
-        refusal = refusal_of(candidate) if isinstance(candidate, Chromium) else candidate
-        if not refusal and isinstance(candidate, Chromium):
-            _remember(candidate)
-            return candidate
-        refusals.append(f"{name}: {refusal}")
+    with _one_at_a_time():
+        for name, candidate in _candidates():
+            refusal = refusal_of(candidate) if isinstance(candidate, Chromium) else candidate
+            if not refusal and isinstance(candidate, Chromium):
+                _remember(candidate)
+                return candidate
+            refusals.append(f"{name}: {refusal}")
     raise Missing("no Chromium works here; set M_CHROMIUM to one. Tried " + "; ".join(refusals))
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Test processes that look at once would each fetch one, into the same folder."""
+    while True:
+        with platform.locked(cache_folder() / "chromium.lock") as ours:
+            if ours:
+                yield
+                return
+        time.sleep(0.1)
 
 
 def refusal_of(candidate: Chromium) -> str:

@@ -57,12 +57,14 @@ def spawn(
 
     `output` and `errors` are where the two streams go; `errors` defaults to where `output` does.
     """
+    if errors is None and output is not None:
+        errors = subprocess.STDOUT  # not `output` again: a second pipe would have no reader
     return subprocess.Popen(
         guarded(command),
         env=environ,
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=output if errors is None else errors,
+        stderr=errors,
         start_new_session=not WINDOWS,
         creationflags=_WINDOWS_NEW_PROCESS_GROUP if WINDOWS else 0,
     )

@@ -195,6 +195,9 @@ class PreviewQuery(Struct):
         10
     )
     after: Annotated[When | None, Meta(description=f"{WHEN}; now when it is not given")] = None
+    schedule_id: Annotated[UUID | None, Meta(description="the id of a schedule that is to be changed so")] = (
+        None
+    )
 
 
 class PreviewInstant(Struct):
@@ -210,6 +213,10 @@ class SchedulePreview(Struct):
 
     sentence: str
     next: list[PreviewInstant]
+    adds: Annotated[
+        int | UnsetType, Meta(description="with `schedule_id`: runs that it adds within a week")
+    ] = UNSET
+    removes: Annotated[int | UnsetType, Meta(description="with `schedule_id`: runs that it removes")] = UNSET
 
 
 class Fire(Struct):

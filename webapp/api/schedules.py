@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -34,12 +35,13 @@ from webapp.api.schedule_schema import (
 )
 from webapp.api.schema import exact, instant
 from webapp.auth import actor, operator, viewer
-from webapp.queries.schedules import history, list_schedules, one_schedule
+from webapp.queries.schedules import ScheduleView, history, list_schedules, one_schedule
 from worker.db.base import utc_now
 from worker.errors import Invalid, NotFound
 from worker.schedules import actions, backfill
 from worker.schedules.cron import Rule, checked_expression, checked_zone
-from worker.schedules.preview import preview
+from worker.schedules.models import rule_of
+from worker.schedules.preview import difference, preview
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -83,10 +85,28 @@ async def create(request: AnyRequest) -> Schedule:
     summary="Try out an expression",
 )
 async def try_out(request: AnyRequest) -> SchedulePreview:
-    """The expression in a sentence, and its next instants with what daylight saving does to them."""
+    """The expression in a sentence, and its next instants with what daylight saving does to them.
+
+    With the id of a schedule: also how many runs this expression would add and remove within a week.
+    """
     wish = strict.query(request, PreviewQuery)
-    problems: dict[str, str] = {}
     now = wish.after or utc_now()
+    rule = _rule(wish, now)
+    made = preview(rule, now, wish.count)
+    answer = SchedulePreview(
+        made.sentence, [PreviewInstant(exact(one.at), one.local, one.note) for one in made.next]
+    )
+    if wish.schedule_id is not None:
+        stored = await _stored(request, wish.schedule_id)
+        anchor = stored.anchor if stored.cron_expression == rule.expression else stored.start_at or now
+        changed = replace(rule, anchor=anchor, start=stored.start_at, end=stored.end_at)
+        change = difference(rule_of(stored) if stored.next_fire_at else None, changed, now)
+        answer.adds, answer.removes = change.adds, change.removes
+    return answer
+
+
+def _rule(wish: PreviewQuery, now: datetime) -> Rule:
+    problems: dict[str, str] = {}
     expression = zone = ""
     try:
         expression = checked_expression(wish.cron_expression)
@@ -98,8 +118,7 @@ async def try_out(request: AnyRequest) -> SchedulePreview:
         problems |= error.problems
     if problems:
         raise Invalid(problems)
-    made = preview(Rule(expression, zone, anchor=now), now, wish.count)
-    return SchedulePreview(made.sentence, [PreviewInstant(exact(i.at), i.local, i.note) for i in made.next])
+    return Rule(expression, zone, anchor=now)
 
 
 @post(
@@ -290,11 +309,15 @@ async def _plan(
 
 
 async def _one(request: AnyRequest, schedule_id: UUID) -> Schedule:
+    return Schedule.of(await _stored(request, schedule_id))
+
+
+async def _stored(request: AnyRequest, schedule_id: UUID) -> ScheduleView:
     async with database(request).read() as connection:
         view = await one_schedule(connection, schedule_id)
     if view is None:
         raise NotFound(noun="schedule", key=str(schedule_id))
-    return Schedule.of(view)
+    return view
 
 
 def _given(wish: Struct) -> dict[str, Any]:

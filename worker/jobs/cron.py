@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 POLICIES = {"missed": ("latest", "skip", "all"), "overlap": ("skip", "allow", "cancel_running")}
-KEYS = frozenset({"cron", "time_zone", "args", "name", *POLICIES})
+KEYS = frozenset({"cron", "time_zone", "args", "name", "module", *POLICIES})
 
 
 class BadSchedule(ValueError):
@@ -72,7 +72,7 @@ def _checked(schedule: Any) -> dict[str, Any]:
     name = schedule.get("name", "a name")
     if not isinstance(name, str) or not 0 < len(name) <= 90 or not name.isprintable():
         raise BadSchedule(f"name={name!r}: it is a text of 1 to 90 printable characters")
-    more = {key: schedule[key] for key in ("name", *POLICIES) if key in schedule}
+    more = {key: schedule[key] for key in ("name", "module", *POLICIES) if key in schedule}
     zone = schedule.get("time_zone") or "UTC"
     return {"cron": _expression(schedule["cron"]), "time_zone": _zone(zone), "args": dict(args), **more}
 

@@ -72,17 +72,17 @@ class Registry:
             DuplicateJob, BadJobDefinition: as `add`.
         """
         _make_importable(Path.cwd())
-        planned: list[CronJob] = []
+        planned: list[tuple[str, CronJob]] = []
         for name in (BUILTIN, *modules):
             before = len(self)
             for module in _with_submodules(_import(name)):
                 self._collect(module)
-                planned += _cron_jobs(module)
+                planned += [(module.__name__, plan) for plan in _cron_jobs(module)]
             if len(self) == before and name not in self.modules:
                 log.warning("no jobs found in this module", module=name)
             self.modules += (name,) if name not in self.modules else ()
-        for plan in planned:
-            self._schedule(plan)
+        for where, plan in planned:
+            self._schedule(plan, where)
         self._say_what_waits()
         return self
 
@@ -112,15 +112,17 @@ class Registry:
             task.broker = broker
             task.task_name = job_name_of(task.task_name)
 
-    def _schedule(self, plan: CronJob) -> None:
+    def _schedule(self, plan: CronJob, module: str) -> None:
         job = self.get(plan.name)
         if job is None:
             known = ", ".join(self.names()) or "none"
             raise BadJobDefinition(
                 name=plan.name, problem=f"cron_jobs schedules it, but the jobs are: {known}"
             )
-        if plan.as_schedule() not in job.schedules:
-            self._jobs[job.name] = with_schedule(job, plan.as_schedule()).check()
+        elsewhere = {} if module == job.module else {"module": module}
+        schedule = plan.as_schedule() | elsewhere
+        if schedule not in job.schedules:
+            self._jobs[job.name] = with_schedule(job, schedule).check()
 
 
 def _make_importable(folder: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,8 @@ LOADED_FOR = timedelta(minutes=10)
 """So long must a worker that loads the module have lived before what it lacks is retired."""
 HASHES_KEPT = 50
 LOOK_AGAIN_S = 30.0
+KEY_AT_MOST = 300
+NAME_AT_MOST = 180
 DEFINED = ("function", "cron_expression", "time_zone", "args", "missed", "overlap", "catch_up_s", "jitter_s")
 
 
@@ -89,18 +92,18 @@ def advertised(jobs: Iterable[CodeJob], key: str) -> list[dict[str, Any]]:
     """What a worker's row says of its code's schedules. Secrets in their arguments are sealed with `key`."""
     found = []
     for job in jobs:
-        for index, schedule in enumerate(job.schedules):
-            definition = {name: schedule[name] for name in DEFINED if name in schedule} | {
-                "function": job.name,
-                "cron_expression": checked_expression(schedule["cron"]),
-                "time_zone": schedule["time_zone"],
-            }
+        numbers: Counter[str] = Counter()
+        for schedule in job.schedules:
+            module = schedule.get("module", job.module)
+            key_of_it = _key(job, module, schedule.get("name"), numbers[module])
+            numbers[module] += 1
+            definition = _definition(job, schedule)
             text = json.dumps({**definition, "args": schedule["args"]}, sort_keys=True, default=str)
             found.append(
                 {
-                    "key": _key(job.name, schedule.get("name"), index),
-                    "name": schedule.get("name") or _key(job.name, None, index),
-                    "module": job.module,
+                    "key": key_of_it,
+                    "name": schedule.get("name") or key_of_it[:NAME_AT_MOST],
+                    "module": module,
                     "hash": hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest(),
                     "definition": {**definition, "args": secret.seal(job.fields, schedule["args"], key)},
                 }
@@ -108,11 +111,22 @@ def advertised(jobs: Iterable[CodeJob], key: str) -> list[dict[str, Any]]:
     return found
 
 
-def _key(job_name: str, name: str | None, index: int) -> str:
-    """What makes it the same schedule over deploys: its own name, else its place among those of the job."""
-    if name is not None:
-        return f"{job_name}#{name}"
-    return job_name if index == 0 else f"{job_name} {index + 1}"
+def _definition(job: CodeJob, schedule: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: schedule[name] for name in DEFINED if name in schedule} | {
+        "function": job.name,
+        "cron_expression": checked_expression(schedule["cron"]),
+        "time_zone": schedule["time_zone"],
+    }
+
+
+def _key(job: CodeJob, module: str, name: str | None, number: int) -> str:
+    """What makes it the same schedule over deploys and beside workers that load other modules.
+
+    Its own name, else its place among those that the same module gives this job.
+    """
+    key = job.name if module == job.module else f"{job.name}@{module}"
+    key += f"#{name}" if name is not None else f" {number + 1}" if number else ""
+    return key if len(key) <= KEY_AT_MOST else hashlib.sha256(key.encode()).hexdigest()
 
 
 def newest(current: str, seen: Sequence[str], adverts: Sequence[Advert]) -> Advert:

@@ -135,6 +135,16 @@ async def test_an_expression_can_be_tried_out(viewer: Client) -> None:
     assert (status, set(viewer.problems(answer))) == (422, {"cron_expression", "time_zone"})
 
 
+async def test_an_edit_can_be_tried_out(operator: Client) -> None:
+    schedule = await made(operator, cron_expression="0 9 * * *")
+    query = f"cron_expression=0+10,11+*+*+*&schedule_id={schedule['schedule_id']}"
+    status, answer = await operator.call("GET", f"/schedules/preview?{query}")
+    assert (status, answer["adds"], answer["removes"]) == (200, 14, 7)
+    assert (await operator.call("GET", f"/schedules/preview?cron_expression=@daily&schedule_id={NOWHERE}"))[
+        0
+    ] == 404
+
+
 async def test_viewers_only_read(operator: Client, viewer: Client) -> None:
     schedule = await made(operator)
     path = f"/schedules/{schedule['schedule_id']}"

@@ -130,6 +130,14 @@ def test_cron_jobs_of_a_module_are_schedules_of_its_jobs(folder: Folder) -> None
     assert made.schedules == ({"cron": "0 9 * * *", "time_zone": "UTC", "args": {"pages": 2}},)
 
 
+def test_a_cron_job_for_a_job_of_another_module_says_where_it_stands(folder: Folder) -> None:
+    folder.write("shop_m.py", "from worker import job\n@job\ndef tidy() -> None: ...\n")
+    folder.write("shop_n.py", "from worker import cron\ncron_jobs = [cron('tidy', hour=9)]\n")
+    made = Registry().discover(["shop_m", "shop_n"]).get("tidy")
+    assert made is not None
+    assert [schedule["module"] for schedule in made.schedules] == ["shop_n"]
+
+
 def test_a_cron_job_for_nothing_is_refused(folder: Folder) -> None:
     folder.write("shop_l.py", "from worker import cron\ncron_jobs = [cron('nobody', hour=9)]\n")
     with pytest.raises(BadJobDefinition, match=r"'nobody'.*the jobs are: desk\.probe"):

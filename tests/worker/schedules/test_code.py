@@ -167,6 +167,25 @@ def test_a_workers_row_tells_its_schedules_without_their_secrets() -> None:
     assert "hush" not in str(charge.definition.catalogue_row())
 
 
+def test_schedules_of_other_modules_have_keys_of_their_own() -> None:
+    @job(
+        name="charge",
+        schedule=[
+            {"cron": "@daily"},
+            {"cron": "@hourly", "module": "acme.crons"},
+            {"cron": "@weekly", "module": "acme.more"},
+        ],
+    )
+    def charge() -> None: ...
+
+    told = [(one["key"], one["module"]) for one in advertised(Registry([charge]), KEY)]
+    assert told == [
+        ("charge", __name__),
+        ("charge@acme.crons", "acme.crons"),
+        ("charge@acme.more", "acme.more"),
+    ]
+
+
 versions = st.sampled_from("abcd")
 
 

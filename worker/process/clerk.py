@@ -42,8 +42,8 @@ OUTAGE = (OperationalError, InterfaceError, OSError)
 END_S = 2.0
 LONG_S = 3600.0
 """Patience with actions that go through everything there is."""
-WAKE_GAP_S = 0.05
-"""A loop that is woken by every commit gathers this long: one look finds what twenty have brought."""
+WAKE_GAP_S = 0.1
+"""A loop that is woken by every commit gathers this long: one look finds what many have brought, in one write."""
 
 
 @dataclass(frozen=True, slots=True)

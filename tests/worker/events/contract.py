@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,7 +12,7 @@ import pytest
 
 from worker.db.base import utc_now
 from worker.errors import Invalid
-from worker.events.handling import encode
+from worker.events.handling import Handling, encode
 from worker.events.port import EventBusProtocol, Message
 from worker.events.types import BaseEvent, DocCreated
 
@@ -161,6 +162,25 @@ class EventBusContract:
         for n in range(10):
             await here.publish("doc.created", fact(n=n))
         await heard.count(9)
+
+    async def test_one_that_fails_for_ever_is_given_up_and_said(self, here, there, monkeypatch):
+        for module in ("memory", "nats_pulls", "redis"):
+            if found := sys.modules.get(f"worker.events.{module}"):
+                monkeypatch.setattr(found, "MAX_DELIVERIES", 3)
+                monkeypatch.setattr(found, "delay_s", lambda deliveries: 0.01)
+        tries, told = [], asyncio.Event()
+        monkeypatch.setattr(Handling, "give_up", lambda handling, topic, deliveries: told.set())
+
+        async def never(event: BaseEvent) -> None:
+            tries.append(event.event_id)
+            raise RuntimeError("never")
+
+        await there.subscribe("doc.*", never, durable="hopeless")
+        await here.publish("doc.created", fact())
+        async with asyncio.timeout(20):
+            await told.wait()
+        await asyncio.sleep(1.5)
+        assert len(tries) == 3
 
     async def test_what_somebody_stopped_in_the_middle_of_reaches_the_other_of_its_name(self, here, there):
         begun, heard = asyncio.Event(), Heard()

@@ -13,7 +13,7 @@ from e2e.stage import SLOW_MS, Stage, connected, mark, not_reloaded
 def test_a_schedule_is_made_previewed_fires_and_is_paused(stage: Stage, page: Page) -> None:
     name = f"each second {stage.database}"
     stage.sign_in(page)
-    page.get_by_role("link", name="Schedules", exact=True).click()
+    page.get_by_role("navigation", name="Sections").get_by_role("link", name="Schedules").click()
     page.get_by_role("link", name="New schedule").first.click()
     page.get_by_role("link", name="greet", exact=True).click()
     page.get_by_label("Name", exact=True).fill(name)
@@ -46,7 +46,7 @@ def test_a_schedule_is_made_previewed_fires_and_is_paused(stage: Stage, page: Pa
     fired = fires(stage, schedule_id)
     time.sleep(3)
     assert fires(stage, schedule_id) == fired
-    page.get_by_role("link", name="Schedules", exact=True).click()
+    page.get_by_role("navigation", name="Sections").get_by_role("link", name="Schedules").click()
     expect(page.locator(f"#schedule-{schedule_id}")).to_contain_text("Paused: month-end")
 
 

@@ -190,6 +190,11 @@ def record(session: SyncSession, event: dict[str, Any]) -> None:
     _pending_of(session).events.append(event)
 
 
+def recorded(session: AsyncSession, outbox_id: UUID) -> None:
+    """Notes an outbox row that the transaction wrote itself; it is announced like the others."""
+    _pending(session).outbox_ids.append(outbox_id)
+
+
 def changed(session: AsyncSession, kind: str, key: object, rev: int) -> None:
     """Notes that what is shown under (kind, key) has a new revision; browsers re-read it after the commit."""
     _pending(session).changes[(kind, str(key))] = rev

@@ -28,21 +28,35 @@ def publish_event(session: AsyncSession, event: BaseEvent | Mapping[str, Any]) -
         Invalid: naming each field, what is wrong with it and what is allowed.
     """
     checked = event if isinstance(event, BaseEvent) else _read(event)
-    if checked.event_type.split(".")[0] in OWN:
+    record(session.sync_session, check_foreign(checked))
+    return checked
+
+
+def check_foreign(event: BaseEvent) -> dict[str, Any]:
+    """The event as JSON, if somebody else than the engine may say it.
+
+    Raises:
+        Invalid: naming the field, what is wrong with it and what is allowed.
+    """
+    if event.event_type.split(".")[0] in OWN:
         own = ", ".join(sorted(OWN))
         raise Invalid(
             {
-                "event_type": f"{checked.event_type!r} is an event of the engine's own: begin with another word than {own}"
+                "event_type": f"{event.event_type!r} is an event of the engine's own: begin with another word than {own}"
             }
         )
-    if getattr(checked, "doctype", None) in OWN_DOCTYPES:
+    doctype = getattr(event, "doctype", None)
+    if doctype in OWN_DOCTYPES or event.data.get("doctype") in OWN_DOCTYPES:
         own = ", ".join(sorted(OWN_DOCTYPES))
-        raise Invalid({"doctype": f"{checked.doctype!r} is the desk's own, as {own} are: choose another"})  # type: ignore[attr-defined]
-    plain = checked.as_json()
+        raise Invalid(
+            {
+                "doctype": f"{doctype or event.data['doctype']!r} is the desk's own, as {own} are: choose another"
+            }
+        )
+    plain = event.as_json()
     if (size := len(msgspec.json.encode(plain))) > MAX_BYTES:
         raise Invalid({"data": f"the event has {size:,} bytes; at most {MAX_BYTES:,} are allowed"})
-    record(session.sync_session, plain)
-    return checked
+    return plain
 
 
 async def publish(session: AsyncSession, event: Mapping[str, Any], *, actor: Actor) -> BaseEvent:

@@ -97,14 +97,15 @@ async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
 class Handling:
     """One subscription's handler, with the ids that it has handled lately."""
 
-    def __init__(self, pattern: str, handler: Handler) -> None:
+    def __init__(self, pattern: str, handler: Handler, foreign: bool = False) -> None:
         self.pattern = pattern
+        self._foreign = foreign
         self._handler = handler
         self._done: OrderedDict[str, None] = OrderedDict()
 
-    async def handle(self, topic: str, data: bytes) -> bool:
+    async def handle(self, topic: str, data: bytes, recorded: bool = False) -> bool:
         """Gives a message's events to the handler; False when it raised, and the message must come again."""
-        if not patterns.matches(self.pattern, topic):
+        if not patterns.matches(self.pattern, topic) or (self._foreign and recorded):
             return True
         for event in decode(data):
             if event.event_id in self._done:

@@ -25,6 +25,7 @@ class _Kept:
     topic: str
     data: bytes
     message_id: str
+    recorded: bool
 
 
 @dataclass(slots=True)
@@ -68,18 +69,26 @@ class InMemoryEventBus:
             if message.message_id in lately:
                 continue
             self._count += 1
-            self._kept.append(_Kept(self._count, now, message.topic, message.data, message.message_id))
+            self._kept.append(
+                _Kept(self._count, now, message.topic, message.data, message.message_id, message.recorded)
+            )
         self._tell()
 
     async def subscribe(
-        self, pattern: str, handler: Handler, *, durable: str | None = None, since: datetime | None = None
+        self,
+        pattern: str,
+        handler: Handler,
+        *,
+        durable: str | None = None,
+        since: datetime | None = None,
+        foreign: bool = False,
     ) -> MemorySubscription:
         check_subscription(pattern, durable, since)
         first = self._count + 1
         if since is not None:
             first = next((kept.number for kept in self._kept if kept.at >= since), first)
         place = _Place(first) if durable is None else self._places.setdefault(durable, _Place(first))
-        subscription = MemorySubscription(self, Handling(pattern, handler), place)
+        subscription = MemorySubscription(self, Handling(pattern, handler, foreign), place)
         self._subscriptions.add(subscription)
         return subscription
 
@@ -137,7 +146,7 @@ class MemorySubscription:
         while True:
             deliveries, kept = await self._bus.next(self._place)
             try:
-                handled = await self._handling.handle(kept.topic, kept.data)
+                handled = await self._handling.handle(kept.topic, kept.data, kept.recorded)
             except asyncio.CancelledError:
                 self._bus.again(self._place, deliveries, kept, 0)
                 raise

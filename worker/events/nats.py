@@ -18,7 +18,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolic
 from worker.db.base import utc_now
 from worker.errors import BusAway
 from worker.events.handling import Handling, check_subscription, end, message_of
-from worker.events.nats_pulls import Beginning, NatsSubscription
+from worker.events.nats_pulls import RECORDED, Beginning, NatsSubscription
 from worker.events.port import ACK_WAIT_S, KEPT_FOR, Handler, Message
 from worker.events.types import BaseEvent
 
@@ -80,12 +80,18 @@ class NatsEventBusAdapter:
             raise BusAway(detail=_said(error)) from error
 
     async def subscribe(
-        self, pattern: str, handler: Handler, *, durable: str | None = None, since: datetime | None = None
+        self,
+        pattern: str,
+        handler: Handler,
+        *,
+        durable: str | None = None,
+        since: datetime | None = None,
+        foreign: bool = False,
     ) -> NatsSubscription:
         check_subscription(pattern, durable, since)
         self._keep()
         subscription = NatsSubscription(
-            self, Handling(pattern, handler), durable, since or utc_now(), replay=since is not None
+            self, Handling(pattern, handler, foreign), durable, since or utc_now(), replay=since is not None
         )
         self._subscriptions.add(subscription)
         await subscription.start()
@@ -189,12 +195,14 @@ class NatsEventBusAdapter:
         await asyncio.gather(*(self._publish_one(each) for each in failed))
 
     async def _publish_one(self, message: Message) -> None:
-        headers = {"Nats-Msg-Id": message.message_id} if message.message_id else None
+        headers = {"Nats-Msg-Id": message.message_id} if message.message_id else {}
+        if message.recorded:
+            headers[RECORDED] = "1"
         await self.js.publish(
             f"{self.subject}.{message.topic}",
             message.data,
             timeout=ANSWER_TIMEOUT_S,
-            headers=headers,
+            headers=headers or None,
         )
 
     # The connection

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+RECORDED = "M-Recorded"
+"""The header of what comes from the outbox."""
 BATCH = 64
 EXPIRES_S = 20.0
 HEARTBEAT_S = 1.0
@@ -168,7 +170,7 @@ class NatsSubscription:
         metadata = message.metadata
         number, deliveries = metadata.sequence.stream, metadata.num_delivered
         topic = message.subject.removeprefix(f"{self._bus.subject}.")
-        if await self._handling.handle(topic, message.data):
+        if await self._handling.handle(topic, message.data, RECORDED in (message.headers or {})):
             await self._quietly(message.ack())
         elif deliveries >= MAX_DELIVERIES:
             self._handling.give_up(topic, deliveries)

@@ -28,6 +28,8 @@ class Message:
     topic: str
     data: bytes
     message_id: str = ""
+    recorded: bool = False
+    """Whether the outbox has its events already: the relay sends such, everybody else foreign ones."""
 
 
 class Subscription(Protocol):
@@ -74,7 +76,13 @@ class EventBusProtocol(Protocol):
         ...
 
     async def subscribe(
-        self, pattern: str, handler: Handler, *, durable: str | None = None, since: datetime | None = None
+        self,
+        pattern: str,
+        handler: Handler,
+        *,
+        durable: str | None = None,
+        since: datetime | None = None,
+        foreign: bool = False,
     ) -> Subscription:
         """Hands every event whose topic matches `pattern` (`doc.*`, `job.>`) to `handler`, one after the other.
 
@@ -82,6 +90,7 @@ class EventBusProtocol(Protocol):
         broker remembers the place: what was published while nobody of that name was there comes later, of several
         with the name each message reaches one, and what a process that died had not finished reaches another.
         The name keeps its place: `since` counts only when it is new. Handlers drop repeats by `event_id`.
+        With `foreign` only what did not come from the outbox is handed over.
 
         Raises:
             Invalid: the pattern or the name is none.

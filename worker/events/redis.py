@@ -33,7 +33,7 @@ local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('SET', KEYS[2], string.format('%.0f', ms), 'NX')
 local oldest = string.format('%.0f', ms - ARGV[4])
-redis.call('XADD', KEYS[1], 'MINID', '~', oldest, '*', 'topic', ARGV[2], 'events', ARGV[3])
+redis.call('XADD', KEYS[1], 'MINID', '~', oldest, '*', 'topic', ARGV[2], 'events', ARGV[3], 'recorded', ARGV[6])
 return 1
 """
 """Adds a message unless its id was seen, drops what is too old, and notes when the stream began."""
@@ -73,10 +73,18 @@ class RedisEventBusAdapter:
         self.connected = True
 
     async def subscribe(
-        self, pattern: str, handler: Handler, *, durable: str | None = None, since: datetime | None = None
+        self,
+        pattern: str,
+        handler: Handler,
+        *,
+        durable: str | None = None,
+        since: datetime | None = None,
+        foreign: bool = False,
     ) -> RedisSubscription:
         check_subscription(pattern, durable, since)
-        subscription = RedisSubscription(self, self._client, Handling(pattern, handler), durable, since)
+        subscription = RedisSubscription(
+            self, self._client, Handling(pattern, handler, foreign), durable, since
+        )
         self._subscriptions.add(subscription)
         await subscription.start()
         return subscription
@@ -109,7 +117,14 @@ class RedisEventBusAdapter:
         kept_ms = int(KEPT_FOR.total_seconds() * 1000)
         async with self._client.pipeline(transaction=False) as pipe:
             for each in messages:
-                arguments: list[Any] = [each.message_id, each.topic, each.data, kept_ms, REPEATS_S]
+                arguments: list[Any] = [
+                    each.message_id,
+                    each.topic,
+                    each.data,
+                    kept_ms,
+                    REPEATS_S,
+                    int(each.recorded),
+                ]
                 await self._publish(keys=keys, args=arguments, client=pipe)
             await pipe.execute()
 
@@ -232,7 +247,9 @@ class RedisSubscription:
     async def _handle(self, number: bytes, fields: dict[bytes, bytes], deliveries: int) -> None:
         topic = fields.get(b"topic", b"").decode(errors="replace")
         try:
-            handled = await self._handling.handle(topic, fields.get(b"events", b""))
+            handled = await self._handling.handle(
+                topic, fields.get(b"events", b""), fields.get(b"recorded") == b"1"
+            )
         finally:
             self._held.discard(number)
         self._position = number.decode()

@@ -104,7 +104,7 @@ def messages(rows: Iterable[Any]) -> list[Message]:
                 if len(data) > TOO_LARGE:
                     log.error("An event is too large for the bus", event_type=event_type, bytes=len(data))
                 else:
-                    made.append(Message(event_type, data, f"{row.id}.{event_type}.{number}"))
+                    made.append(Message(event_type, data, f"{row.id}.{event_type}.{number}", recorded=True))
     return made
 
 

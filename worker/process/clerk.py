@@ -18,6 +18,7 @@ from worker.accounts.audit import SEAL_BATCH, seal
 from worker.db import migrate
 from worker.db.session import Database
 from worker.engine import Engine
+from worker.events.intake import Intake
 from worker.events.job_starts import JobStarts
 from worker.events.relay import BATCH as RELAY_BATCH
 from worker.events.relay import Relay
@@ -126,6 +127,7 @@ def loops(engine: Engine) -> list[Loop]:
         Loop("gone", 1.0, lambda: rescue_gone(database)),
         Loop("unknown jobs", 60.0, lambda: sweeper.fail_unknown(database)),
         Loop("relay", 0.5, relay, full=RELAY_BATCH, wake=to_relay),
+        Loop("intake", 5.0, Intake(database, engine.bus)),
         Loop("takers", 0.5, lambda: hand_over(database, takers), full=TAKE_BATCH, wake=to_hand_over),
         Loop("counts", 1.0, lambda: counters.fold(database), full=5000),
         Loop("bulk", 0.5, lambda: bulk.run_pending(database), patience_s=LONG_S),

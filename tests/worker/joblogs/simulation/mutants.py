@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import count, islice
 
 from tests.worker.joblogs.simulation.checks import Broken
@@ -94,11 +95,14 @@ WRONG = (*UNSAFE, NoEpochInTheFence, TheDeclaredDeadMayClaim, TheListIsAlwaysBel
 """They do something else than the model."""
 
 
-def telling(mutant: type[Model], length: int, most: int = 1) -> Iterator[int]:
-    """Seeds whose traces tell this mutant from the model: the ones worth a database's time."""
-    return islice(
-        (seed for seed in count() if _calls(mutant, seed, length) != _calls(Model, seed, length)), most
-    )
+@cache
+def telling(length: int, most: int) -> list[int]:
+    """Seeds whose traces tell some mutant from the model, `most` for each: the ones worth a database's time."""
+    return sorted({seed for mutant in WRONG for seed in islice(_telling(mutant, length), most)})
+
+
+def _telling(mutant: type[Model], length: int) -> Iterator[int]:
+    return (seed for seed in count() if _calls(mutant, seed, length) != _calls(Model, seed, length))
 
 
 def _calls(kind: type[Model], seed: int, length: int) -> list[Call] | None:

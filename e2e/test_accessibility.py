@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, Page
 from e2e.stage import Stage, connected
 
 PAGES = (
-    "/", "/job-logs", "/job-logs?q=status:nope", "/jobs", "/jobs/typed", "/jobs/typed/run", "/workers",
+    "/", "/job-logs", "/job-logs?q=status:nope", "/jobs", "/jobs/typed", "/jobs/typed/run", "/jobs/typed/limit",
+    "/queues/default/limit", "/dead-letters", "/workers",
     "/schedules", "/schedules/new", "/schedules/new?function=typed", "/schedules/calendar", "/schedules/calendar?span=7d",
     "/events", "/events?pattern=Nope", "/events/publish",
     "/people", "/tokens", "/audit", "/settings", "/account", "/nothing-here",

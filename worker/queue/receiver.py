@@ -122,7 +122,7 @@ class JobReceiver(Receiver):
 
     async def _hear(self) -> None:
         assert self._listener is not None
-        while True:
+        while not self.slots.closed:
             deliveries = await self._listener.take()
             self._heard_at = time.monotonic()
             self.slots.claiming += len(deliveries)
@@ -185,7 +185,7 @@ class JobReceiver(Receiver):
     async def _polls(self) -> None:
         """Every 5 s; every second when nothing is heard; then very soon again if the last look filled every slot."""
         last, full = -POLL_S, False
-        while True:
+        while not self.slots.closed:  # a cancelled statement may end as an error of the database
             now = time.monotonic()
             away = not self.engine.doorbells.connected
             silent = away or now - self._heard_at > POLL_HUNGRY_S

@@ -61,6 +61,16 @@ async def die() -> None:
     os._exit(9)
 
 
+KEPT: list[bytes] = []
+
+
+@job(retry=0)
+async def grow(megabytes: int) -> int:
+    """Keeps memory that it never gives back."""
+    KEPT.append(b"x" * (megabytes << 20))
+    return len(KEPT)
+
+
 async def message_id(context: Context = TaskiqDepends()) -> str:
     await asyncio.sleep(0)
     return context.message.task_id

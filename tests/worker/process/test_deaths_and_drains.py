@@ -133,6 +133,19 @@ async def test_a_child_is_replaced_after_its_share_of_jobs(sqlite_workers: Worke
     await workers.until(workers.pids, lambda pids: not set(pids) & set(before))
 
 
+async def test_a_child_that_has_grown_too_big_ends_its_jobs_and_is_replaced(sqlite_workers: Workers):
+    workers = await sqlite_workers.start(max_memory_mb=400)
+    before = await workers.pids()
+    assert (await workers.job(await workers.enqueue("add", a=1))).status == "success"
+    slow = await workers.enqueue("mark", path=str(workers.witness), seconds=1.5)
+    await workers.witness_of("start")
+    assert (await workers.job(await workers.enqueue("grow", megabytes=500))).status == "success"
+    row = await workers.job(slow)
+    assert (row.status, row.attempt, row.lost_count) == ("success", 1, 0)
+    await workers.until(workers.pids, lambda pids: pids and not set(pids) & set(before))
+    assert (await workers.job(await workers.enqueue("add", a=2))).status == "success"
+
+
 async def test_a_child_that_keeps_dying_is_restarted_ever_more_slowly(sqlite_workers: Workers):
     workers = await sqlite_workers.start()
     job_id = await workers.enqueue("die")

@@ -20,7 +20,7 @@ from worker.jobs.models import JobCatalogue
 from worker.jobs.registry import Registry
 from worker.process.child import WorkerChild
 from worker.process.entry import Orders
-from worker.queue.lanes import Lane
+from worker.queue.lanes import Lane, parse_queues
 from worker.settings import Settings
 
 WITHIN_S = 30
@@ -195,6 +195,43 @@ async def test_a_priority_of_others_is_left_to_them(engine: Engine, bench: Any):
     await worker.ended(urgent)
     await asyncio.sleep(1.2)
     assert (await worker.row(later)).status == "queued"
+
+
+async def test_a_poll_draws_the_queues_by_their_weights_and_keeps_a_strict_order(engine: Engine, bench: Any):
+    worker = await bench()
+    asked: list[list[str]] = []
+
+    async def poll(limit: int, queues: list[str]) -> list[Any]:
+        asked.append(queues)
+        return []
+
+    worker.receiver.recorder.poll = poll
+    for text, first in (("mail:3,default:1", {"mail", "default"}), ("mail,default", {"mail"})):
+        worker.receiver._queues = parse_queues(text)
+        asked.clear()
+        for _ in range(200):
+            await worker.receiver._poll(1)
+        assert {queues[0] for queues in asked} == first
+        assert all(sorted(queues) == ["default", "mail"] for queues in asked)
+
+
+async def test_a_poll_that_swallows_its_cancellation_keeps_no_worker_from_leaving(engine: Engine, bench: Any):
+    """As a driver does that turns the cancellation of a statement into an error of its own."""
+    worker, entered = await bench(), asyncio.Event()
+
+    async def poll(limit: int, queues: list[str]) -> list[Any]:
+        entered.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError as error:
+            raise OSError("the connection was given up") from error
+        return []
+
+    worker.receiver.recorder.poll = poll
+    async with asyncio.timeout(WITHIN_S):
+        await entered.wait()
+        worker.stop.set()
+        await worker.task
 
 
 async def test_a_claim_whose_answer_was_lost_is_adopted(engine: Engine, bench: Any):

@@ -41,8 +41,8 @@ OUTAGE_PAUSE_S = 2.0
 """A database that comes back does not wait for the clerk to notice."""
 OUTAGE = (OperationalError, InterfaceError, OSError)
 END_S = 2.0
-LONG_S = 3600.0
-"""Patience with actions that go through everything there is."""
+SOON_S, LONG_S = 15.0, 3600.0
+"""Patience with what jobs wait for, and with what goes through everything there is."""
 WAKE_GAP_S = 0.1
 """A loop that is woken by every commit gathers this long: one look finds what many have brought, in one write."""
 
@@ -58,7 +58,7 @@ class Loop:
     first_after_s: float = 0.0
     wake: asyncio.Event | None = None
     """Set by whoever knows that there is something to do; the loop looks then, not only when its time has come."""
-    patience_s: float = 30.0
+    patience_s: float = 120.0
     """Longer than this no action takes that still gets anywhere: its connection leads into the void."""
 
     async def run(self) -> None:
@@ -119,12 +119,12 @@ def loops(engine: Engine) -> list[Loop]:
     takers: list[Taker] = [JobStarts()]
     to_relay, to_hand_over = woken_by_events(engine), woken_by_events(engine)
     return [
-        Loop("due", 0.25, lambda: sweeper.promote_due(database), full=sweeper.BATCH),
+        Loop("due", 0.25, lambda: sweeper.promote_due(database), full=sweeper.BATCH, patience_s=SOON_S),
         Loop("schedules", 0.25, lambda: clock.fire_due(database), full=clock.BATCH),
         Loop("code schedules", 0.5, lambda: code.apply(database)),
-        Loop("lost", 1.0, lambda: sweeper.rescue_lost(database, seen, time.monotonic()), full=sweeper.BATCH),
-        Loop("unheld", 5.0, lambda: sweeper.rescue_unheld(database)),
-        Loop("gone", 1.0, lambda: rescue_gone(database)),
+        Loop("lost", 1.0, lambda: rescue_lost(database, seen), full=sweeper.BATCH, patience_s=SOON_S),
+        Loop("unheld", 5.0, lambda: sweeper.rescue_unheld(database), patience_s=SOON_S),
+        Loop("gone", 1.0, lambda: rescue_gone(database), patience_s=SOON_S),
         Loop("unknown jobs", 60.0, lambda: sweeper.fail_unknown(database)),
         Loop("relay", 0.5, relay, full=RELAY_BATCH, wake=to_relay),
         Loop("intake", 5.0, Intake(database, engine.bus)),
@@ -151,6 +151,11 @@ def woken_by_events(engine: Engine) -> asyncio.Event:
 
     engine.socket.subscribe(hear)
     return wake
+
+
+async def rescue_lost(database: Database, seen: sweeper.Observations) -> int:
+    """One sweep, by this process's monotonic clock."""
+    return await sweeper.rescue_lost(database, seen, time.monotonic())
 
 
 async def rescue_gone(database: Database) -> int:

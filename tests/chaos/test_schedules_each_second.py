@@ -13,8 +13,9 @@ from uuid import UUID
 
 import pytest
 
+from tests.chaos.asking import in_full
 from tests.chaos.report import Report
-from tests.chaos.site import Site
+from tests.chaos.site import Site, on
 from worker.accounts.actor import ENGINE
 from worker.db.base import utc_now
 from worker.schedules import actions
@@ -27,6 +28,8 @@ KILL_EVERY_S = 3.0
 SECOND = timedelta(seconds=1)
 
 
+@in_full  # the short set has the smaller one of test_schedules.py
+@on("postgresql")
 async def test_c7_schedules_of_each_second_while_workers_are_killed(
     site, seed: int, full: bool, report: Report
 ) -> None:

@@ -31,11 +31,14 @@ CLOCK_SLACK = timedelta(seconds=10)
 """How far the clocks of broker and database may disagree; what is sent twice for it, the broker drops by its id."""
 LONGEST_IN_OUTBOX = timedelta(days=1)
 
+LOCK = 7_305_522_260_118
+"""The advisory lock of whoever relays, on PostgreSQL. Rows are not locked: takers must not wait for a broker."""
+
 _WAITING = OutboxRow.published_at.is_(None)
 
 
 class Relay:
-    """One process's hand between outbox and bus. Any number may work at once."""
+    """One process's hand between outbox and bus. Any number may try; on PostgreSQL one works at a time."""
 
     def __init__(self, database: Database, bus: EventBusProtocol) -> None:
         self._database = database
@@ -74,7 +77,9 @@ class Relay:
         if self._database.dialect == "sqlite":
             return await self._publish_unlocked()
         async with self._database.transaction() as session:
-            rows = await _waiting(session, lock=True)
+            if not await session.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(LOCK))):
+                return 0  # another relay is at it
+            rows = await _waiting(session)
             await self._bus.publish_many(messages(rows))
             await _published(session, await self._database.now(session), [row.id for row in rows])
         return len(rows)
@@ -127,9 +132,9 @@ async def publish_again(database: Database, born: datetime) -> int:
         return int(result.rowcount)
 
 
-async def _waiting(source: AsyncConnection | AsyncSession, *, lock: bool = False) -> Sequence[Any]:
+async def _waiting(source: AsyncConnection | AsyncSession) -> Sequence[Any]:
     statement = sa.select(OutboxRow.id, OutboxRow.events).where(_WAITING).order_by(OutboxRow.id).limit(BATCH)
-    return (await source.execute(statement.with_for_update(skip_locked=True) if lock else statement)).all()
+    return (await source.execute(statement)).all()
 
 
 async def _published(session: AsyncSession, now: datetime, ids: Sequence[UUID]) -> None:

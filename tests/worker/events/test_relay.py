@@ -20,6 +20,7 @@ from worker.events.memory import InMemoryEventBus
 from worker.events.models import OutboxRow
 from worker.events.nats import NatsEventBusAdapter
 from worker.events.relay import Relay, messages
+from worker.events.takers import hand_over
 
 
 @pytest.fixture
@@ -103,6 +104,23 @@ async def test_while_the_bus_is_away_rows_wait_and_nothing_is_raised(database: D
     relay = Relay(database, Away())
     assert [await relay(), await relay()] == [0, 0]
     assert await waiting(database) == 1
+
+
+async def test_a_bus_that_hangs_holds_up_nobody_who_waits_for_events(database: Database) -> None:
+    class Hangs(InMemoryEventBus):
+        async def publish_many(self, messages: Any) -> None:
+            begun.set()
+            await over.wait()
+
+    begun, over = asyncio.Event(), asyncio.Event()
+    await record(database, 1)
+    relaying = asyncio.create_task(Relay(database, Hangs())())
+    await begun.wait()
+    assert await asyncio.wait_for(hand_over(database, []), 10) == 1
+    await asyncio.wait_for(record(database, 2), 10)
+    assert await asyncio.wait_for(Relay(database, InMemoryEventBus())(), 10) in (0, 2)
+    over.set()
+    assert await relaying == 1
 
 
 async def test_two_relays_share_the_rows_and_lose_none(database: Database) -> None:

@@ -174,13 +174,13 @@ class Page:
     def html(self) -> str:
         return "".join(self.frames)
 
-    async def until(self, done: Callable[[], Any], seconds: float = 10) -> Any:
+    async def until(self, done: Callable[[], Any], seconds: float = 30) -> Any:
         async with asyncio.timeout(seconds):
             while not (answer := done()):
                 await asyncio.sleep(0.002)
         return answer
 
-    async def shows(self, text: str, seconds: float = 10) -> None:
+    async def shows(self, text: str, seconds: float = 30) -> None:
         try:
             await self.until(lambda: text in self.html, seconds)
         except TimeoutError:
@@ -197,7 +197,7 @@ class Page:
         except TimeoutError:
             raise AssertionError(f"{wanted} never came; came: {self.messages[-20:]}") from None
 
-    async def closed(self, seconds: float = 10) -> int | None:
+    async def closed(self, seconds: float = 30) -> int | None:
         await self.until(lambda: self.code is not None, seconds)
         return self.code
 
@@ -223,6 +223,7 @@ async def site(
         config = uvicorn.Config(
             app, ws="websockets-sansio", ws_per_message_deflate=False, ws_max_size=65_536, lifespan="on",
             log_level="warning", log_config=None, timeout_graceful_shutdown=3,
+            ws_ping_timeout=300,  # who stalls is dropped for what waits, not for a ping on a slow machine
         )  # fmt: skip
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined,method-assign]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from uuid import uuid4
 
 import pytest
 
 from tests.servers.valkey import ValkeyServer
+from tests.stopwatch import Stopwatch
 from tests.worker.cache.contract import CacheContract
 from worker.cache.redis import RedisCache
 
@@ -63,12 +63,12 @@ async def test_a_server_that_is_away_costs_nothing(own_valkey_server: ValkeyServ
     cache = await started(own_valkey_server.url, prefix)
     await cache.put("a", b"1", 300)
     own_valkey_server.kill()
-    began = time.monotonic()
-    for _ in range(20):
-        await cache.put("a", b"2", 300)
-        assert await cache.get("a") == [None]
-        await cache.forget("a")
-    assert time.monotonic() - began < 3
+    async with Stopwatch() as watch:
+        for _ in range(20):
+            await cache.put("a", b"2", 300)
+            assert await cache.get("a") == [None]
+            await cache.forget("a")
+    assert watch.seconds < 3
     own_valkey_server.start()
     async with asyncio.timeout(15):
         while await cache.get("a") != [b"3"]:
@@ -81,9 +81,9 @@ async def test_a_server_that_hangs_is_not_waited_for(own_valkey_server: ValkeySe
     cache = await started(own_valkey_server.url, prefix)
     os.kill(own_valkey_server.process.pid, signal.SIGSTOP)
     try:
-        began = time.monotonic()
-        assert await cache.get("a") == [None]
-        assert time.monotonic() - began < 2
+        async with Stopwatch() as watch:
+            assert await cache.get("a") == [None]
+        assert watch.seconds < 2
         async with asyncio.timeout(7.5):
             while cache.connected:
                 await asyncio.sleep(0.05)

@@ -15,7 +15,7 @@ class Heard:
         self.messages: list[tuple[str, Message]] = []
         self.end = socket.subscribe(lambda topic, message: self.messages.append((topic, message)))
 
-    async def until(self, done: Callable[[list[tuple[str, Message]]], bool], seconds: float = 10) -> None:
+    async def until(self, done: Callable[[list[tuple[str, Message]]], bool], seconds: float = 30) -> None:
         async with asyncio.timeout(seconds):
             while not done(self.messages):
                 await asyncio.sleep(0.005)

@@ -9,6 +9,7 @@ import uuid
 import nats
 import pytest
 
+from tests.stopwatch import Stopwatch
 from tests.worker.live.contract import Heard, SocketContract
 from worker.live.nats import NatsSocketAdapter
 
@@ -104,9 +105,9 @@ async def test_after_an_outage_everyone_is_told_to_re_read(own_nats_server, pref
     mine, theirs = Heard(here), Heard(there)
     own_nats_server.kill()
     await until(lambda: not here.connected)
-    began = time.monotonic()
-    await here.broadcast("changes", {"lost": True})
-    assert time.monotonic() - began < 1
+    async with Stopwatch() as watch:
+        await here.broadcast("changes", {"lost": True})
+    assert watch.seconds < 1
     assert mine.messages == [("changes", {"lost": True})]
     own_nats_server.start()
     await mine.topics("resync")

@@ -34,7 +34,7 @@ def test_it_ends_in_a_ready_line_with_web_worker_and_nats_server_as_processes(sh
     assert any("first administrator" in line and f"{dev.base}/set" in line for line in lines), (
         "no set-up link"
     )
-    with urllib.request.urlopen(f"{dev.base}/healthz", timeout=5) as answer:
+    with urllib.request.urlopen(f"{dev.base}/healthz", timeout=30) as answer:
         assert answer.status == 200
     programs = commands_below(dev.pid)
     for part in ("nats-server -c", "-m webapp", "worker.cli worker"):

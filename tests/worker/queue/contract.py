@@ -13,7 +13,7 @@ from worker.db.session import Doorbell
 from worker.queue.lanes import Lane, lanes_of
 from worker.queue.port import Delivery, Doorbells, Listener
 
-WITHIN_S = 15
+WITHIN_S = 30
 
 
 class Ear:

@@ -43,8 +43,8 @@ MUTANTS = (
     ),
     Mutant(
         "a claim takes what others run", "worker/joblogs/claims.py",
-        "            QUEUED,\n            JobLog.run_at <= now,",
-        '            JobLog.status.in_(("queued", "running")),\n            JobLog.run_at <= now,', FROZEN,
+        "        QUEUED,\n        JobLog.run_at <= now,",
+        '        JobLog.status.in_(("queued", "running")),\n        JobLog.run_at <= now,', FROZEN,
         ('JobLog.id.in_(ids), JobLog.status == "queued", ~declared_dead', "JobLog.id.in_(ids), ~declared_dead"),
     ),
     Mutant(

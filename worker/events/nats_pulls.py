@@ -140,6 +140,8 @@ class NatsSubscription:
                 await self._request(f"{inbox}.{number}", arrived)
         finally:
             await self._quietly(subscription.unsubscribe())
+            for message in tuple(self._held.values()):  # else they come again only after the wait
+                await self._quietly(message.nak())
 
     async def _request(self, reply: str, arrived: asyncio.Queue[Any]) -> None:
         body = {"batch": BATCH, "expires": int(EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
@@ -151,7 +153,10 @@ class NatsSubscription:
                 async with asyncio.timeout(SILENCE_S):
                     message = await arrived.get()
             except TimeoutError:
-                raise _Gone from None
+                await asyncio.sleep(0.1)  # a loop that was held up has not read yet what came meanwhile
+                if arrived.empty():
+                    raise _Gone from None
+                continue
             if not self._is_status(message):
                 left -= 1
                 await self._handle(message)

@@ -83,14 +83,7 @@ class Registry:
             self.modules += (name,) if name not in self.modules else ()
         for where, plan in planned:
             self._schedule(plan, where)
-        self._say_what_waits()
         return self
-
-    def _say_what_waits(self) -> None:
-        """Nobody should believe that a job runs by an event in a version that does not do it."""
-        waiting = [job.name for job in self._jobs.values() if job.on_events]
-        if waiting:
-            log.warning("on= is recorded, but this version does not act on it", jobs=waiting)
 
     def _collect(self, module: ModuleType) -> None:
         for value in list(vars(module).values()):

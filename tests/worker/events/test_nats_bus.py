@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import nats
@@ -156,6 +157,25 @@ async def test_a_strangers_bytes_are_dropped_and_the_next_event_is_heard(nats_se
     await heard.count(2)
     assert [event.event_type for event in heard.events] == ["a.b", "doc.created"]
     await stranger.close()
+    await bus.stop()
+
+
+async def test_what_comes_while_the_process_is_held_up_is_heard_when_it_goes_on(nats_server, prefix):
+    bus, heard = NatsEventBusAdapter(nats_server.url, prefix), Heard()
+    await bus.subscribe("doc.*", heard, durable="mailer")
+    await bus.publish("doc.created", fact(n=0))
+    await heard.count(1)
+
+    async def publish() -> None:
+        other = bus_on(nats_server, prefix)
+        await other.publish("doc.created", fact(n=1))
+        await other.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(publish()))
+    thread.start()
+    thread.join()
+    time.sleep(5)
+    await heard.until(lambda heard: len(heard.events) == 2, 15)
     await bus.stop()
 
 

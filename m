@@ -27,7 +27,8 @@ RUNTIME, DEV = "requirements.lock", "requirements-dev.lock"
 
 # A file's tests together, the long files first. Three at a time, since those wait for processes to start, drain and end.
 TESTS = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "tests"]
-E2E = ["e2e"]
+# One has the desk on SQLite, the other the desk on PostgreSQL.
+E2E = ["-n", "2", "--dist", "loadscope", "e2e"]
 
 USAGE = """usage: ./m dev [--port N] [--jobs MODULES] [--memory] [--reload]   the whole desk on this machine
        ./m test [pytest arguments]    check, tests and e2e; with arguments only those tests

@@ -186,7 +186,7 @@ class Desk:
         assert status == 202, job
         return str(job["job_id"])
 
-    def until(self, job_id: str, *statuses: str, timeout_s: float = 30) -> dict[str, Any]:
+    def until(self, job_id: str, *statuses: str, timeout_s: float = 60) -> dict[str, Any]:
         """The job once it has one of `statuses` (default: any terminal one)."""
         wanted = statuses or ("success", "failed", "cancelled")
         end = time.monotonic() + timeout_s

@@ -190,3 +190,9 @@ async def watch(ctx: JobContext, seconds: float = 30.0) -> str:
 async def greet(name: str = "world") -> str:
     """Says hello."""
     return f"hello {name}"
+
+
+@job(on="order.placed", retry=0)
+async def pack_order(event: dict[str, object]) -> str:
+    """Packs an order as soon as it is placed."""
+    return f"packed {event['doc_id']}"

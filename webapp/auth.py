@@ -82,7 +82,9 @@ async def viewer(connection: Connection, handler: BaseRouteHandler) -> None:
 
 
 async def operator(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Whoever may act; on a read-only desk nobody, so its forms are not shown either."""
     await _require(connection, handler, "operator")
+    connection.app.state.rules.check_acting()
 
 
 async def admin(connection: Connection, handler: BaseRouteHandler) -> None:

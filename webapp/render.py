@@ -192,9 +192,16 @@ def _rights(request: AnyRequest) -> dict[str, Any]:
     return {
         "user": user,
         "csrf_token": csrf_token(request),
-        "can_act": user is not None and user.at_least("operator"),
+        "can_act": may_act(request),
         "can_admin": user is not None and user.at_least("admin"),
+        "read_only": _settings(request).read_only,
     }
+
+
+def may_act(request: AnyRequest) -> bool:
+    """Whether pages offer actions to this caller."""
+    user: CurrentUser | None = request.scope["user"]
+    return user is not None and user.at_least("operator") and not _settings(request).read_only
 
 
 def _theme(request: AnyRequest) -> str:

@@ -30,7 +30,10 @@ MAX_HEADERS: Final = 100
 MAX_HEADER_BYTES: Final = 32_768
 FORM_TYPES: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 READS: Final = ("GET", "HEAD", "OPTIONS")
+ENTRANCES: Final = ("/sign-in", "/sign-out", "/api/v1/stream/ticket")
+"""What a read-only desk still takes: coming in, as a person or to the stream, and leaving."""
 TOKEN_PARAMETERS: Final = frozenset({"token", "access_token", "api_token", "api_key", "authorization"})
+READ_ONLY_DESK: Final = "This desk is read-only (M_READ_ONLY is on): it shows everything and changes nothing."
 STREAM: Final = "/api/v1/stream"
 """The one path whose query may hold a token: a ticket that works once, for a minute."""
 
@@ -93,6 +96,7 @@ class Gate:
         try:
             self.rules.check(scope)
             await self.authenticator.recognise(scope)
+            self.rules.check_change(scope)
         except Exception as error:  # becomes the answer, as an error in a route does
             await _refuse(scope, receive, send, error)
             return
@@ -191,6 +195,20 @@ class Rules:
             raise HTTPException(status_code=403, detail=f"This was sent by another site's page.{where}")
         if not origin and fetch_site not in ("", "same-origin", "none"):
             raise HTTPException(status_code=403, detail="This was sent by another site's page.")
+
+    def check_change(self, scope: Scope) -> None:
+        """A read-only desk refuses what changes something before any route sees it, so that none can forget to."""
+        if (
+            scope["type"] == ScopeType.HTTP
+            and scope["method"] not in READS
+            and scope["path"] not in ENTRANCES
+        ):
+            self.check_acting()
+
+    def check_acting(self) -> None:
+        """Raises HTTPException on a read-only desk."""
+        if self.settings.read_only:
+            raise HTTPException(status_code=403, detail=READ_ONLY_DESK)
 
     def _check_socket(self, scope: Scope, found: Peer) -> None:
         """A page's socket is known by its cookie, so it must come from our own page; a program's brings its token."""

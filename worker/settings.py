@@ -19,6 +19,9 @@ from worker.errors import SettingsError
 WORD = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}\Z")
 """What a queue, a prefix or one word of an event type may look like."""
 
+ON = ("on", "true", "yes", "1")
+OFF = ("off", "false", "no", "0")
+
 N = TypeVar("N", int, float)
 
 
@@ -49,6 +52,8 @@ class Settings:
     retention_days: int = 30
     environment: str = ""
     environment_colour: str = ""
+    read_only: bool = False
+    """The web process shows everything and changes nothing; workers and the command line go on."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Which variable (or "default") gave each field, for the settings page."""
 
@@ -119,6 +124,7 @@ class _Reader:
             "retention_days": self.number("retention_days", "M_RETENTION_DAYS", 30, int, 1, 36_500),
             "environment": name.strip(),
             "environment_colour": self.colour(colour.strip()),
+            "read_only": self.switch("read_only", "M_READ_ONLY"),
             "secret_key": self.secret_key(home, host),
         }
         if values["redis_url"] and not all(find_spec(name) for name in ("redis", "taskiq_redis")):
@@ -175,6 +181,12 @@ class _Reader:
             self.wrong(variable, value, f"a number from {low:g} to {high:g}")
             return default
         return number
+
+    def switch(self, field_name: str, variable: str) -> bool:
+        value = (self.raw(field_name, variable) or "off").lower()
+        if value not in (*ON, *OFF):
+            self.wrong(variable, value, f"one of {', '.join(ON)} or of {', '.join(OFF)}")
+        return value in ON
 
     def url(self, field_name: str, variable: str, schemes: tuple[str, ...]) -> str | None:
         value = self.raw(field_name, variable)

@@ -57,6 +57,20 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read(tmp_path, M_SECRET_KEY_FILE=str(tmp_path / "missing"))
 
 
+@pytest.mark.parametrize("word", ["on", "true", "Yes", "1"])
+def test_a_switch_is_on_by_any_usual_word(tmp_path: Path, word: str) -> None:
+    assert read(tmp_path, M_READ_ONLY=word).read_only
+    assert not read(tmp_path, M_READ_ONLY="off").read_only
+    assert not read(tmp_path).read_only
+
+
+def test_a_switch_that_is_neither_on_nor_off_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"M_READ_ONLY='maybe' is not allowed: .*on, true, yes, 1 or of off"
+    ):
+        read(tmp_path, M_READ_ONLY="maybe")
+
+
 def test_the_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     first, second = read(tmp_path), read(tmp_path)
     assert first.secret_key == second.secret_key

@@ -69,6 +69,8 @@ class Live:
         """The live side of the desk as it is: all its fragments, its templates."""
 
         def render(template: str, context: Context) -> str:
+            if engine.settings.read_only and "can_act" in context:
+                context = {**context, "can_act": False}
             return jinja.get_template(template).render(context)
 
         watched = fragments.sources(render, engine)

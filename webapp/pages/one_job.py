@@ -92,7 +92,7 @@ async def _parts(request: AnyRequest, connection: AsyncConnection, job: JobView)
             any((trace.schedule, trace.caused_by, trace.rerun_of, trace.same_story, trace.reruns)),
         ),
         "audit": ("Audit", bool(await audit_of(connection, job.job_id))),
-        "notes": ("Notes", bool(job.note or job.tags) or request.user.at_least("operator")),
+        "notes": ("Notes", bool(job.note or job.tags) or render.may_act(request)),
     }
     return {key: label for key, (label, held) in holds.items() if held}
 

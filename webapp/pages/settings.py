@@ -64,6 +64,7 @@ GROUPS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         ),
         "trusted_proxies": ("M_TRUSTED_PROXIES", "Proxies whose X-Forwarded headers are believed"),
         "environment": ("M_ENVIRONMENT", "The badge beside the name"),
+        "read_only": ("M_READ_ONLY", "Whether the desk shows everything and changes nothing"),
         "secret_key": ("M_SECRET_KEY", "Signs forms, encrypts secret arguments"),
     },
     "Jobs": {
@@ -129,6 +130,8 @@ def _view(settings: Settings, field: str, words: tuple[str, str]) -> SettingView
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, tuple):
         return ", ".join(value)
     if isinstance(value, float):

@@ -41,7 +41,7 @@ const lastLine = (lines) => lines.lastElementChild?.dataset.line ?? "";
 /** The open list of jobs, if it is the newest first: on its first page, or on one that already says how many are newer. */
 function followed() {
   const list = document.querySelector("[data-view]");
-  if (!list || !("follow" in list.dataset || document.querySelector("#job-newer:not([hidden])"))) return null;
+  if (!list || !("newest" in list.dataset) || !("follow" in list.dataset || document.querySelector("#job-newer:not([hidden])"))) return null;
   const first = list.querySelector('[data-rows] [data-live^="job-row:"]');
   return { element: list, key: `job-list:${list.dataset.view}`, first: first ? first.dataset.live.slice("job-row:".length) : "" };
 }

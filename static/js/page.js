@@ -13,6 +13,22 @@ addEventListener("pagehide", () => {
   } catch { /* the link leads where the server said */ }
 });
 
+// A list that a row is opened from is left at its first row: whoever comes back sees the same rows, however many came since.
+document.addEventListener("click", (event) => {
+  const list = event.target.closest?.("[data-rows] a[href]")?.closest("[data-begin]");
+  if (!list || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  const place = new URL(location);
+  place.searchParams.set("cursor", beginOf(list));
+  history.replaceState(history.state, "", place);
+});
+
+/** The server's word for the first row; one that came in live since is named by its id, as that list is the newest first. */
+function beginOf(list) {
+  const first = list.querySelector('[data-rows] > [data-live^="job-row:"]').dataset.live.slice("job-row:".length);
+  const byId = `from~${first.replaceAll("-", "")}`;
+  return list.dataset.begin.startsWith(byId) ? list.dataset.begin : byId;
+}
+
 function placeInList(otherwise) {
   try { return sessionStorage.getItem(PLACE) ?? otherwise; } catch { return otherwise; }
 }

@@ -76,16 +76,16 @@ async def _context(
     page: Page[JobView],
     counts: dict[str, int | None],
 ) -> dict[str, Any]:
-    first = page.items[0].job_id if page.items else None
     newer = 0
-    if place.cursor and first is not None and place.sort == "enqueued":
-        newer = await newer_count(connection, place.wanted, first)
+    if place.cursor and page.begin:
+        newer = await newer_count(connection, place.wanted, page.begin, place.sort)
     total = (
         counts.get(place.status)
         if place.status
         else await matching(connection, place.wanted, late_after_s(request))
     )
     counts_new = not (place.problems or place.wanted.scans) and place.sort == "enqueued"
+    at_newest = not place.cursor or (not place.wanted.scans and page.begin is not None and not newer)
     return {
         "q": place.text,
         "problems": place.problems,
@@ -103,21 +103,31 @@ async def _context(
         "counts_new": counts_new,
         "cutoff": utc_now().isoformat(timespec="microseconds"),
         "matching": words(total) if total and total > len(page.items) else "",
-        "newer_count": f"{newer}+" if newer >= 100 else str(newer) if newer else "",
+        "newer_words": _newer_words(place, page, newer),
         "newest_href": place.href(cursor=""),
-        "newer_href": place.href(cursor=page.previous) if page.previous else None,
+        "begin": page.begin or "",
+        "newer_href": place.href(cursor=page.previous) if page.previous and not at_newest else None,
         "older_href": place.href(cursor=page.next) if page.next else None,
         "searched_back_to": page.searched_back_to,
         "sorted_among": words(SORT_WINDOW)
         if place.sort != "enqueued" and len(page.items) >= MOST_SHOWN
         else "",
-        "follows": counts_new and not place.cursor,
+        "follows": counts_new and at_newest,
         "export_csv_href": place.href(f"{list_view.PATH}/export.csv", cursor=""),
         "export_json_href": place.href(f"{list_view.PATH}/export.json", cursor=""),
         "suggestions": await cached(request).get(
             "suggestions", 60.0, lambda: suggestions(connection), list[str]
         ),
     }
+
+
+def _newer_words(place: Place, page: Page[JobView], newer: int) -> str:
+    """What the way to the newest says above a page that begins further down; empty on the first one."""
+    if place.wanted.scans:
+        return "Show from the newest" if place.cursor and page.previous else ""
+    count = f"{newer}+" if newer >= 100 else str(newer)
+    what = "new" if place.sort == "enqueued" else "more before these"
+    return f"{count} {what}, show" if newer else ""
 
 
 async def suggestions(connection: AsyncConnection) -> list[str]:

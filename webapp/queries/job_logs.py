@@ -56,13 +56,14 @@ async def list_jobs(
     if wanted.problems:
         return Page([])
     rows, searched_to = await query.rows()
-    if cursor and not rows and query.cursor and query.cursor.direction == "newer":
+    if not rows and searched_to is None and query.cursor and query.cursor.direction != "older":
         return await list_jobs(connection, wanted, sort, None, limit, late_after_s=late_after_s)
     page, older, newer = cut(rows, limit, query.cursor, query.key)
     if searched_to is not None:
         older = str(Cursor("older", searched_to.id))
+    begin = str(Cursor("from", *query.key(page[0]))) if page else None
     views = [job_view(row) for row in page]
-    return Page(views, older, newer, searched_to.enqueued_at if searched_to is not None else None)
+    return Page(views, older, newer, searched_to.enqueued_at if searched_to is not None else None, begin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,9 @@ class _Query:
     async def rows(self) -> tuple[Sequence[sa.Row[Any]], sa.Row[Any] | None]:
         if self.order.column is None and self.wanted.scans:
             return await self._scan()
-        return (await self.connection.execute(self._select())).all(), None
+        return (await self.connection.execute(self.select())).all(), None
 
-    def _select(self) -> sa.Select[Any]:
+    def select(self) -> sa.Select[Any]:
         ascending = self.cursor is not None and self.cursor.direction == "newer"
         found, order = self.conditions, self.order
         statement = list_columns(self.dialect).order_by(*order.by(ascending=ascending)).limit(self.limit + 1)
@@ -190,13 +191,16 @@ class _Query:
         return [JobLog.error.is_not(None)] if self.wanted.errors else []
 
 
-async def newer_count(connection: AsyncConnection, wanted: JobFilter, than: UUID, cap: int = 100) -> int:
-    """How many matching jobs are newer than this one, counted up to `cap`; a search without index counts none."""
+async def newer_count(
+    connection: AsyncConnection, wanted: JobFilter, begin: str, sort: str = "enqueued", cap: int = 100
+) -> int:
+    """How many matching jobs stand before the page that begins there, counted up to `cap`; a search without index counts none."""
     if wanted.scans or wanted.problems:
         return 0
-    found = conditions(wanted, connection.dialect.name, utc_now() - timedelta(seconds=LATE_AFTER_S))
-    newer = sa.select(sa.literal(1)).where(*found.indexed, JobLog.id > than).limit(cap).subquery()
-    return await connection.scalar(sa.select(sa.func.count()).select_from(newer)) or 0
+    first = replace(Cursor.parse(begin), direction="newer")
+    query = _Query(connection, wanted, sort, first, cap - 1, LATE_AFTER_S)
+    before = query.select().with_only_columns(sa.literal(1)).subquery()
+    return await connection.scalar(sa.select(sa.func.count()).select_from(before)) or 0
 
 
 async def one_job(connection: AsyncConnection, job_id: UUID) -> JobView | None:

@@ -57,9 +57,12 @@ class Page(Generic[T]):
     """Towards newer rows."""
     searched_back_to: datetime | None = None
     """Set when a search without an index stopped here for now: `next` goes on from there."""
+    begin: str | None = None
+    """From its first row, that one included: leads to the same rows again, whatever came since."""
 
     def map(self, change: Callable[[T], U]) -> Page[U]:
-        return Page([change(item) for item in self.items], self.next, self.previous, self.searched_back_to)
+        items = [change(item) for item in self.items]
+        return Page(items, self.next, self.previous, self.searched_back_to, self.begin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,3 +141,34 @@ async def test_nothing_that_a_job_stores_becomes_markup(crew: Crew, ada: Browser
         assert "<script>alert" not in answer.text, page
         assert "<img src=x" not in answer.text, page
         assert not re.search(r'(?:href|action|src)="\s*javascript:', answer.text), page
+
+
+async def test_a_page_says_from_where_it_begins_and_what_came_before_it_since(
+    ada: Browser, rows: Rows
+) -> None:
+    def begin(text: str) -> str:
+        found = re.search(r'data-begin="(from~[^"]+)"', text)
+        assert found
+        return found[1]
+
+    def newer(text: str) -> str:
+        found = re.search(r'id="job-newer"><a href="[^"]*">([^<]+)<', text)
+        return found[1] if found else ""
+
+    await rows.add(*(rows.job(ago_s=100) for _ in range(3)))
+    for query in ({}, {"sort": "duration"}, {"q": "args.to:ada"}):
+        plain = (await ada.get("/job-logs", params=query)).text
+        again = (await ada.get("/job-logs", params={**query, "cursor": begin(plain)})).text
+        assert shown(again) == shown(plain)
+        assert ("data-follow" in again) == ("data-follow" in plain)
+        if "q" not in query:
+            assert ('rel="prev"' in again, newer(again)) == (False, "")
+    first = begin((await ada.get("/job-logs")).text)
+    later = await rows.add(*(rows.job(ago_s=1) for _ in range(120)))
+    back = (await ada.get("/job-logs", params={"cursor": first})).text
+    assert len(shown(back)) == 3
+    assert not {str(one) for one in later} & set(shown(back))
+    assert newer(back) == "100+ new, show"
+    assert "data-follow" not in back
+    searched = (await ada.get("/job-logs", params={"q": "args.to:ada", "cursor": first})).text
+    assert newer(searched) == "Show from the newest"

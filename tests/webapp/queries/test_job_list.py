@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
 from tests.webapp.rows import Rows
 from webapp.queries import job_logs
@@ -14,6 +15,7 @@ from webapp.queries.job_logs import list_jobs, load_jobs, newer_count, one_job, 
 from worker.db.base import utc_now
 from worker.db.session import Database
 from worker.errors import Invalid
+from worker.joblogs.models import JobLog
 from worker.joblogs.search import JobFilter, parse
 
 
@@ -52,11 +54,46 @@ async def test_a_page_stays_where_it_is_while_new_jobs_arrive(database: Database
     newcomers = await rows.add(rows.job(ago_s=1), rows.job(ago_s=0))
     async with database.read() as connection:
         second = await list_jobs(connection, JobFilter(), cursor=first.next, limit=4)
-        newer = await newer_count(connection, JobFilter(), first.items[0].job_id)
-        again = await list_jobs(connection, JobFilter(), cursor=f"from~{first.items[0].job_id.hex}", limit=4)
+        assert first.begin
+        newer = await newer_count(connection, JobFilter(), first.begin)
+        again = await list_jobs(connection, JobFilter(), cursor=first.begin, limit=4)
     assert not {job.job_id for job in second.items} & {job.job_id for job in first.items}
     assert newer == len(newcomers)
     assert again.items == first.items
+
+
+@pytest.mark.parametrize("typed", ["", "queue:mail", "status:success,failed", "error:nowhere", "args.to:ada"])
+@pytest.mark.parametrize("sort", ["enqueued", "started", "completed", "duration"])
+async def test_a_page_is_found_again_from_its_first_row_whatever_came_before_it(
+    database: Database, rows: Rows, typed: str, sort: str
+) -> None:
+    def jobs(n: int, **fields: Any) -> list[dict[str, Any]]:
+        return [rows.job(queue="mail", status="failed", error="nowhere", **fields) for _ in range(n)]
+
+    await rows.add(*jobs(9, ago_s=100))
+    wanted = parse(typed, utc_now())
+    async with database.read() as connection:
+        first = await list_jobs(connection, wanted, sort, limit=4)
+        second = await list_jobs(connection, wanted, sort, first.next, limit=4)
+    late = utc_now() + timedelta(seconds=60)
+    await rows.add(*jobs(5, ago_s=0, started_at=late, completed_at=late + timedelta(seconds=9)))
+    async with database.read() as connection:
+        for page, newer in ((first, 5), (second, 9)):
+            assert page.begin
+            again = await list_jobs(connection, wanted, sort, page.begin, 4)
+            assert (again.items, again.next, again.begin) == (page.items, page.next, page.begin)
+            count = await newer_count(connection, wanted, page.begin, sort)
+            assert count == (0 if wanted.scans else newer)
+            assert again.previous is not None
+
+
+async def test_a_page_whose_rows_have_all_gone_is_the_first_one(database: Database, rows: Rows) -> None:
+    gone, *rest = await rows.add(*(rows.job(queue="mail", ago_s=100 - n) for n in range(3)))
+    async with database.transaction() as session:
+        await session.execute(sa.update(JobLog).where(JobLog.id == gone).values(deleted_at=utc_now()))
+    async with database.read() as connection:
+        page = await list_jobs(connection, JobFilter(), cursor=f"from~{gone.hex}", limit=4)
+    assert [job.job_id for job in page.items] == rest[::-1]
 
 
 @pytest.mark.parametrize("sort", ["started", "completed", "duration"])

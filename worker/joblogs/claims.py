@@ -11,6 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from worker.db.session import Database, changed, emit
 from worker.joblogs.counters import Key, count, moved
@@ -83,8 +84,8 @@ async def claim_ids(
     """Claims those of `ids` that are queued, due, known, in scope and not held back by a pause or a limit."""
     async with database.transaction() as session:
         now = await database.now(session)
-        ready = _ready(scope, now).where(JobLog.id.in_(ids)).order_by(JobLog.id)
-        claimed, admission = await _claim(session, database, worker_id, ready, now)
+        found = await _lock(session, scope, now, len(ids), JobLog.id.in_(ids), first=(JobLog.id,))
+        claimed, admission = await _claim(session, database, worker_id, found, now)
     _tell(again, admission)
     return claimed
 
@@ -103,9 +104,13 @@ async def claim_oldest(
     while len(claimed) < limit and scope.names:
         async with database.transaction() as session:
             now = await database.now(session)
-            ready = _ready(scope, now).where(JobLog.queue == queue).order_by(*FIRST)
-            ready = ready.limit(limit - len(claimed)) if seen is None else ready.where(JobLog.id.in_(seen))
-            more, admission = await _claim(session, database, worker_id, ready, now)
+            left = limit - len(claimed)
+            if seen is None:
+                found = await _lock(session, scope, now, left, JobLog.queue == queue, RESCUED)
+                found += await _lock(session, scope, now, left - len(found), JobLog.queue == queue, ~RESCUED)
+            else:
+                found = await _lock(session, scope, now, left, JobLog.queue == queue, JobLog.id.in_(seen))
+            more, admission = await _claim(session, database, worker_id, found, now)
             full = admission.full_jobs and admission.full_jobs | await full_jobs(session, database)
             others = await waiting_names(session, set(scope.names) - full) if full else ()
         _tell(again, admission)
@@ -129,12 +134,23 @@ async def held_rows(database: Database, worker_id: UUID) -> list[Claimed]:
 
 
 FIRST = (JobLog.priority, JobLog.run_at)
+RESCUED = JobLog.lane != sa.literal_column("'normal'")
 
 
-def _ready(scope: Scope, now: datetime) -> sa.Select[tuple[UUID, str, str]]:
-    """What may be claimed, locked; what others hold is passed over."""
-    found = sa.select(JobLog.id, JobLog.job_name, JobLog.queue).where(*_may_start(scope, now))
-    return found.with_for_update(of=JobLog, skip_locked=True)
+async def _lock(
+    session: AsyncSession,
+    scope: Scope,
+    now: datetime,
+    limit: int,
+    *which: sa.ColumnElement[bool],
+    first: Sequence[sa.ColumnElement[Any] | InstrumentedAttribute[Any]] = FIRST,
+) -> list[tuple[UUID, str, str]]:
+    """The first of them that may be claimed, locked; what others hold is passed over."""
+    if not limit:
+        return []
+    found = sa.select(JobLog.id, JobLog.job_name, JobLog.queue).where(*_may_start(scope, now), *which)
+    locked = found.order_by(*first).limit(limit).with_for_update(of=JobLog, skip_locked=True)
+    return [(row[0], row[1], row[2]) for row in await session.execute(locked)]
 
 
 def _may_start(scope: Scope, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
@@ -160,10 +176,9 @@ async def _claim(
     session: AsyncSession,
     database: Database,
     worker_id: UUID,
-    ready: sa.Select[tuple[UUID, str, str]],
+    found: Sequence[tuple[UUID, str, str]],
     now: datetime,
 ) -> tuple[list[Claimed], Admission]:
-    found = [(row[0], row[1], row[2]) for row in await session.execute(ready)]
     admission = await within_limits(session, database, found)
     ids = admission.ids
     if not ids:

@@ -104,6 +104,15 @@ class JobLog(Base):
             sqlite_where=sa.text("status = 'running'"),
         ),
         sa.Index(
+            "ix_job_logs_rescued",
+            "status",
+            "queue",
+            "priority",
+            "run_at",
+            postgresql_where=sa.text("status = 'queued' AND lane != 'normal'"),
+            sqlite_where=sa.text("status = 'queued' AND lane != 'normal'"),
+        ),
+        sa.Index(
             "ix_job_logs_unresolved",
             "status",
             "resolved_at",

@@ -25,6 +25,16 @@ async def test_two_workers_never_both_get_a_job(bench: Bench) -> None:
     assert {claim.epoch for claim in claims if claim} == {1}
 
 
+async def test_a_poll_takes_a_rescued_job_before_all_that_wait(bench: Bench) -> None:
+    dead = await bench.recorder()
+    lost = await bench.running(dead, priority=9)
+    waiting = [await bench.enqueue(priority=0) for _ in range(5)]
+    await rescue_worker(bench.database, dead.worker_id, "killed")
+    first, second = await (await bench.recorder()).poll(2)
+    assert (first.id, first.lane) == (lost.id, "rescue")
+    assert second.id == waiting[0].id
+
+
 async def test_a_claim_says_what_the_job_is_and_starts_its_clock(bench: Bench) -> None:
     recorder = await bench.recorder()
     claimed = await bench.running(recorder, args={"a": 1}, priority=3)

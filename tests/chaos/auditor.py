@@ -83,6 +83,8 @@ class Leave:
     unfinished: bool = False
     overlaps: bool = False
     """A host was cut off: its code went on while others took over."""
+    struck_workers: int = 0
+    """Workers that were killed from outside: each may have died between a job's own death and the note of it."""
 
 
 STRICT = Leave()
@@ -234,7 +236,7 @@ def counters_tell_the_truth(evidence: Evidence, _leave: Leave) -> Iterator[Findi
             yield Finding("I12", "-", f"{status}: {text}")
 
 
-def jobs_end_as_they_must(evidence: Evidence, _leave: Leave) -> Iterator[Finding]:
+def jobs_end_as_they_must(evidence: Evidence, leave: Leave) -> Iterator[Finding]:
     """Innocent jobs succeed or are cancelled, guilty ones fail for their own reason, poison after a few deaths."""
     for job, row in evidence.jobs.items():
         if row.status not in ENDS:
@@ -248,7 +250,7 @@ def jobs_end_as_they_must(evidence: Evidence, _leave: Leave) -> Iterator[Finding
         if verdict not in wanted:
             yield Finding("verdict", job, f"{row.job_name} ended as {row.status} ({row.reason}): {row.error}")
         deaths = sum(line.phase == "died" for run in evidence.executions.get(job, []) for line in run.steps)
-        if deaths > MOST_DEATHS:
+        if deaths > MOST_DEATHS + leave.struck_workers:
             yield Finding("verdict", job, f"{row.job_name} was let die {deaths} times")
 
 

@@ -241,11 +241,11 @@ async def test_a_claim_whose_answer_was_lost_is_adopted(engine: Engine, bench: A
     async def lose(bells: Any) -> None: ...
 
     engine.doorbells.ring = lose
-    worker.receiver.slots.closed = True
+    worker.receiver.slots.claiming += worker.receiver.slots.count  # so that nothing is free
     job_id = await engine.enqueue("quick", {"n": 7})
     scope = Scope(("quick",), ("default",))
     assert len(await claim_ids(engine.database, worker.child.recorder.worker_id, scope, [job_id])) == 1
-    worker.receiver.slots.closed = False
+    worker.receiver.slots.claiming -= worker.receiver.slots.count
     engine.doorbells.ring = ring
     await worker.receiver.reconcile()
     assert worker.receiver.held == []

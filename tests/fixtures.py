@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import structlog
 
 from tests.desk import Desk
 from tests.servers import Missing
@@ -24,6 +25,13 @@ Server = TypeVar("Server", NatsServer, PostgresServer, ValkeyServer)
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 ALLOWED_SKIPS = ("only on ",)
 """A skip in CI must say "only on Windows" or the like: everything else that is missing there is a failure."""
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A test that sets up the log sets it up on its own captured stderr, which later tests find closed."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import worker.events.models
 import worker.joblogs.models
 import worker.jobs.models
 import worker.process.models
-import worker.schedules.models  # noqa: F401 - importing the models fills the metadata
+import worker.schedules.models
+import worker.webhooks.models  # noqa: F401 - importing the models fills the metadata
 from worker.db.base import metadata
 
 connection = context.config.attributes["connection"]

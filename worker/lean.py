@@ -18,6 +18,7 @@ from typing import Any
 ABSENT = {
     "structlog.dev": "rich",  # coloured tracebacks
     "mako.exceptions": "pygments",  # coloured templates, which Alembic brings
+    "httpx._main": "pygments",  # its command line
     "litestar.pagination": "advanced_alchemy",  # answers with an offset
 }
 """The module takes the dependency for not installed."""

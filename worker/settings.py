@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from worker.errors import SettingsError
+from worker.webhooks.addresses import entry_problem
 
 WORD = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}\Z")
 """What a queue, a prefix or one word of an event type may look like."""
@@ -106,7 +107,7 @@ class _Reader:
             "trusted_proxies": self.networks("trusted_proxies", "M_TRUSTED_PROXIES"),
             "job_modules": self.modules(),
             "prefix": self.word("prefix", "M_PREFIX", "framework"),
-            "webhook_allow": self.words("webhook_allow", "M_WEBHOOK_ALLOW"),
+            "webhook_allow": self.webhook_allow(),
             "worker_processes": self.number("worker_processes", "M_WORKER_PROCESSES", 1, int, 1, 256),
             "worker_concurrency": self.number(
                 "worker_concurrency", "M_WORKER_CONCURRENCY", 10, int, 1, 10_000
@@ -211,6 +212,13 @@ class _Reader:
                 ip_network(value, strict=False)
             except ValueError:
                 self.wrong(variable, value, "addresses or networks like 10.0.0.0/8, joined by commas")
+        return values
+
+    def webhook_allow(self) -> tuple[str, ...]:
+        values = self.words("webhook_allow", "M_WEBHOOK_ALLOW")
+        for value in values:
+            if problem := entry_problem(value):
+                self.mistakes.append(f"M_WEBHOOK_ALLOW={value!r} is not allowed: it {problem}")
         return values
 
     def modules(self) -> tuple[str, ...]:

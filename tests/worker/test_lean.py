@@ -18,7 +18,9 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["worker.process.child", "worker.process.clerk", "webapp.__main__"])
+@pytest.mark.parametrize(
+    "module", ["worker.process.child", "worker.process.clerk", "webapp.__main__", "worker.webhooks.transport"]
+)
 def test_a_process_starts_without_them(module: str) -> None:
     assert run(f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])") == "[]"
 

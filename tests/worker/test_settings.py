@@ -45,6 +45,17 @@ def test_all_mistakes_are_reported_at_once_by_variable_value_and_rule(tmp_path: 
     assert ":p@" not in text
 
 
+def test_an_entry_of_the_webhooks_list_that_means_nothing_stops_the_start(tmp_path: Path) -> None:
+    assert read(tmp_path, M_WEBHOOK_ALLOW="10.0.0.0/8, *.corp.example").webhook_allow == (
+        "10.0.0.0/8",
+        "*.corp.example",
+    )
+    with pytest.raises(
+        SettingsError, match=r"M_WEBHOOK_ALLOW='10\.0\.0/8' is not allowed: it must be networks like"
+    ):
+        read(tmp_path, M_WEBHOOK_ALLOW="receiver,10.0.0/8")
+
+
 def test_a_file_gives_any_variable_its_value(tmp_path: Path) -> None:
     (tmp_path / "url").write_text("nats://broker:4222\n")
     settings = read(tmp_path, NATS_URL_FILE=str(tmp_path / "url"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, WebSocketRoute, expect
 
 from e2e.stage import SLOW_MS, Stage, connected, header, mark, not_reloaded, row, shows
 
@@ -85,13 +85,16 @@ def test_new_rows_are_offered_while_somebody_points_at_the_list(stage: Stage, pa
     stage.desk.until(stage.desk.run("greet", {"name": "first"}))
     page.goto(stage.url("/job-logs", 1))
     connected(page)
-    page.locator("#job-rows tr").first.hover()
-    before = page.locator("#job-rows tr").count()
+    first = page.locator("#job-rows tr").first
+    first.hover()
+    before, place = page.locator("#job-rows tr").count(), first.bounding_box()
     job_id = stage.desk.run("greet", {"name": "second"})
     hint = page.locator("#job-newer a")
     expect(hint).to_have_text("1 new, show", timeout=SLOW_MS)
     assert page.locator("#job-rows tr").count() == before
-    hint.click()
+    assert first.bounding_box() == place
+    hint.focus()
+    page.keyboard.press("Enter")
     shows(row(page, job_id), "success")
 
 
@@ -160,18 +163,35 @@ def test_signing_out_elsewhere_takes_every_open_page_to_the_sign_in(
     page.wait_for_url("**/sign-in?next=%2Fjob-logs", timeout=SLOW_MS)
 
 
-def test_a_socket_that_stood_before_the_script_came_is_taken_over(stage: Stage, page: Page) -> None:
+@pytest.mark.parametrize("script", ["vendor/hx-ws", "js/live"])
+def test_a_script_that_comes_late_costs_no_updates(stage: Stage, page: Page, script: str) -> None:
     stage.sign_in(page, web=1)
     job_id = stage.desk.run("watch", {"seconds": 2})
 
     def late(route: object) -> None:
-        page.wait_for_timeout(1500)
+        page.wait_for_timeout(500)
         route.continue_()  # type: ignore[attr-defined]
 
-    page.route("**/static/js/live*", late)
+    page.route(f"**/static/*/{script}*", late)
     page.goto(stage.url(f"/job-logs/{job_id}", 1))
     connected(page)
     shows(header(page, job_id), "success")
+
+
+def test_the_page_connects_again_after_the_desk_failed_to_serve_its_socket(stage: Stage, page: Page) -> None:
+    stage.sign_in(page, web=1)
+    failed: list[str] = []
+
+    def meet(socket: WebSocketRoute) -> None:
+        socket.connect_to_server()
+        if not failed:
+            failed.append(socket.url)
+            socket.close(code=4500)
+
+    page.route_web_socket("**/live", meet)
+    page.goto(stage.url("/job-logs", 1))
+    connected(page)
+    assert len(failed) == 1
 
 
 def test_the_counters_in_the_navigation_follow(stage: Stage, page: Page) -> None:

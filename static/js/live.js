@@ -9,7 +9,7 @@ const BEAT_MS = 5000;
 const SILENT_MS = 13_000;
 const CHUNK = 500;
 const SIGNED_OUT = 4401;
-const RECONNECTS = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014]);
+const RECONNECTS = new Set(htmx.config.ws.reconnectCodes);
 const MOST_ROWS = 200;
 
 let connection = null;
@@ -86,14 +86,6 @@ function connected(to) {
 }
 
 document.addEventListener("htmx:ws:after:connection", (event) => connected(event.detail.connection));
-
-// On a slow line the socket may stand, or be closed for good, before this file is here.
-addEventListener("load", () => {
-  const early = document.body._htmx?.ws?.connection;
-  if (connection || !document.body.hasAttribute("hx-ws:connect")) return;
-  if (!early) badge("ended");
-  else if (early.socket?.readyState === WebSocket.OPEN) connected(early);
-});
 
 document.addEventListener("htmx:ws:close", (event) => {
   const { code, reason } = event.detail;
@@ -235,7 +227,7 @@ function mayInsert() {
   const list = followed();
   if (!list || !("follow" in list.element.dataset) || scrollY > 0 || selecting() || document.hidden) return false;
   const rows = list.element.querySelector("[data-rows]");
-  return Boolean(rows) && rows.children.length < MOST_ROWS && !rows.matches(":hover") && !rows.contains(document.activeElement);
+  return Boolean(rows) && rows.children.length < MOST_ROWS && !list.element.querySelector("[data-rows]:hover, #job-newer:hover") && !rows.contains(document.activeElement);
 }
 
 // Log lines: the end stays in view while it is in view.

@@ -43,6 +43,8 @@ OUTAGE = (OperationalError, InterfaceError, OSError)
 END_S = 2.0
 SOON_S, LONG_S = 15.0, 3600.0
 """Patience with what jobs wait for, and with what goes through everything there is."""
+BURIAL_S = 2.0
+"""How long a process that has ended is its supervisor's to bury."""
 WAKE_GAP_S = 0.1
 """A loop that is woken by every commit gathers this long: one look finds what many have brought, in one write."""
 
@@ -115,6 +117,7 @@ def loops(engine: Engine) -> list[Loop]:
     """Everything that must happen by itself on a desk."""
     database, settings = engine.database, engine.settings
     seen, code = sweeper.Observations(settings.lease_s), CodeSchedules()
+    gone = GoneProcesses(database)
     relay = Relay(database, engine.bus)
     takers: list[Taker] = [JobStarts()]
     to_relay, to_hand_over = woken_by_events(engine), woken_by_events(engine)
@@ -124,7 +127,7 @@ def loops(engine: Engine) -> list[Loop]:
         Loop("code schedules", 0.5, lambda: code.apply(database)),
         Loop("lost", 1.0, lambda: rescue_lost(database, seen), full=sweeper.BATCH, patience_s=SOON_S),
         Loop("unheld", 5.0, lambda: sweeper.rescue_unheld(database), patience_s=SOON_S),
-        Loop("gone", 1.0, lambda: rescue_gone(database), patience_s=SOON_S),
+        Loop("gone", 1.0, lambda: gone.look(time.monotonic()), patience_s=SOON_S),
         Loop("unknown jobs", 60.0, lambda: sweeper.fail_unknown(database)),
         Loop("relay", 0.5, relay, full=RELAY_BATCH, wake=to_relay),
         Loop("intake", 5.0, Intake(database, engine.bus)),
@@ -158,20 +161,32 @@ async def rescue_lost(database: Database, seen: sweeper.Observations) -> int:
     return await sweeper.rescue_lost(database, seen, time.monotonic())
 
 
-async def rescue_gone(database: Database) -> int:
-    """Takes back the jobs of processes of this very host that have ended and whose supervisor could not say so."""
-    here = boot_id()
-    if not here:
+class GoneProcesses:
+    """Takes back the jobs of processes of this very host that have ended and whose supervisor does not say so.
+
+    A supervisor that lives knows more of the death, and has the time that a look takes to say it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: dict[UUID, float] = {}
+
+    async def look(self, now_s: float) -> int:
+        """By a clock that never goes back; answers 0, since nothing is left for another look at once."""
+        here = boot_id()
+        if not here:
+            return 0
+        statement = sa.select(Worker.id, Worker.pid, Worker.process_started).where(
+            Worker.ended_at.is_(None), Worker.boot_id == here
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(statement)).all()
+        gone = [row.id for row in rows if is_gone(row.pid, here, row.process_started)]
+        self._seen = {worker_id: self._seen.get(worker_id, now_s) for worker_id in gone}
+        for worker_id, since_s in self._seen.items():
+            if now_s - since_s >= BURIAL_S:
+                await sweeper.rescue_worker(self._database, worker_id, "its process has ended")
         return 0
-    statement = sa.select(Worker.id, Worker.pid, Worker.process_started).where(
-        Worker.ended_at.is_(None), Worker.boot_id == here
-    )
-    async with database.read() as connection:
-        rows = (await connection.execute(statement)).all()
-    gone = [row.id for row in rows if is_gone(row.pid, here, row.process_started)]
-    for worker_id in gone:
-        await sweeper.rescue_worker(database, worker_id, "its process has ended")
-    return 0
 
 
 async def run_loops(every: Sequence[Loop]) -> None:

@@ -26,6 +26,8 @@ async def ensure(
     title = f"{function} {cron_expression}"[:NAME_LENGTH]
     wish = {"name": title, "function": function, "args": args, "cron_expression": cron_expression}
     for _ in range(3):
+        # Before the look, so that a twin that commits between the two is either seen or has taken the name.
+        name = await free_name(session, title, "")
         values = await checked(session, wish)
         same = sa.select(ScheduledJob).where(
             ScheduledJob.function == function,
@@ -39,7 +41,7 @@ async def ensure(
                 found.args = values["args"]  # a secret may be another one now
                 return found
         try:
-            return await create(session, wish | {"name": await free_name(session, title, "")}, actor=actor)
+            return await create(session, wish | {"name": name}, actor=actor)
         except Invalid as error:
             if error.problems.keys() != {"name"}:
                 raise

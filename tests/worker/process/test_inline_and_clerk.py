@@ -16,7 +16,7 @@ from worker.joblogs.claims import Scope, claim_ids
 from worker.joblogs.models import JobLog
 from worker.jobs.registry import Registry
 from worker.process import presence
-from worker.process.clerk import LONGEST_PAUSE_S, Loop, rescue_gone
+from worker.process.clerk import BURIAL_S, LONGEST_PAUSE_S, GoneProcesses, Loop
 from worker.process.identity import boot_id, identify, is_gone, memory_mb
 from worker.process.inline import InlineWorker
 from worker.process.models import Worker
@@ -96,11 +96,14 @@ async def test_the_jobs_of_a_process_that_is_gone_from_this_host_are_taken_back(
         await session.execute(
             sa.update(Worker).where(Worker.id == dead).values(pid=it.pid, process_started=it.process_started)
         )
-    await rescue_gone(engine.database)
-    assert await status(engine, job_id, "running", "queued") == "running"
+    gone = GoneProcesses(engine.database)
+    await gone.look(0.0)
     process.kill()
     process.communicate()
-    await rescue_gone(engine.database)
+    await gone.look(10.0)
+    await gone.look(10.0 + BURIAL_S - 0.1)
+    assert await status(engine, job_id, "running", "queued") == "running"
+    await gone.look(10.0 + BURIAL_S)
     assert await status(engine, job_id, "running", "queued") == "queued"
     assert [row.id for row in await live_workers(engine)] == [living]
 

@@ -36,8 +36,16 @@ def test_ticks_take_half_of_the_time_and_come_ten_times_a_second_at_least(cost_s
     assert a_second - 1 <= len(ticks(Pace(), 10, cost_s)) / 10 <= a_second + 2
 
 
+def test_a_jobs_steps_do_not_wait_for_each_other_where_a_tick_costs_much():
+    found = ticks(Pace(), 0.07, cost_s=0.02)
+    assert found[:3] == pytest.approx([0.0, 0.02, 0.04])
+
+
 def test_quiet_time_earns_the_right_to_be_quick_again():
-    pace = Pace()
+    pace = Pace(saved_s=0.04)
     pace.ran(0.0, 0.0)
-    assert pace.wait_s(0.01, 0.05) > 0.05
-    assert pace.wait_s(0.2, 0.05) == 0
+    pace.ran(0.1, 0.09)
+    assert pace.wait_s(0.11, 0.14) > 0.05
+    pace.ran(0.2, 0.14)
+    pace.ran(1.2, 0.15)
+    assert pace.wait_s(1.22, 0.18) == 0

@@ -42,6 +42,7 @@ STATUSES: Final[dict[type[desk.DeskError], int]] = {
     desk.AlreadySetUp: 409,
     desk.QueueFull: 429,
     desk.BusAway: 503,
+    desk.EvaluationAway: 503,
     desk.Throttled: 429,
     desk.BadCredentials: 401,
     desk.SetupClosed: 410,

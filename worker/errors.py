@@ -149,6 +149,12 @@ class BusAway(DeskError):
     retriable = True
 
 
+class EvaluationAway(DeskError):
+    """Conditions and templates of webhooks cannot be evaluated now: {cause}. Nothing was changed."""
+
+    retriable = True
+
+
 class BulkSkipsEvents(DeskError):
     """A bulk {verb} of {doctype} would skip its events: use the repository's methods, or change the rows one by one."""
 

@@ -14,6 +14,7 @@ from webapp.forms import Form
 from webapp.pages.edit_job import fields_context
 from webapp.queries.schedules import ScheduleView
 from worker.errors import Invalid
+from worker.jobs import secret
 from worker.jobs.catalogue import JobOffer
 from worker.schedules.cron import Rule, checked_expression, checked_zone
 from worker.schedules.preview import Difference, Preview, difference, preview
@@ -151,6 +152,16 @@ def tried(form: Form, view: ScheduleView | None, now: datetime) -> Tried:
 
 def rule_of(view: ScheduleView) -> Rule:
     return Rule(view.cron_expression, view.time_zone, view.anchor, view.start_at, view.end_at)
+
+
+def kept_args(view: ScheduleView | None, function: str, offer: JobOffer | None) -> dict[str, Any]:
+    """What a schedule's arguments are to a job: all to its own, to another those that it has a parameter for, no secrets."""
+    if view is None:
+        return {}
+    if function == view.function or offer is None:
+        return dict(view.args)
+    names = {field.name for field in offer.fields} - secret.names(offer.fields)
+    return {name: value for name, value in view.args.items() if name in names and secret.mask(value) == value}
 
 
 def args_context(

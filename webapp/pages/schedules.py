@@ -87,15 +87,7 @@ def upcoming(view: ScheduleView) -> Any:
 async def new_form(request: AnyRequest) -> Answer:
     name = request.query_params.get("function", "")
     if not name:
-        async with database(request).read() as connection:
-            offered = await list_catalogue(connection)
-        return render.page(
-            request,
-            "schedules/choose.html",
-            title="New schedule",
-            nav="schedules",
-            functions=[(job.name, job.summary) for job in offered],
-        )
+        return await _choose_page(request, None)
     if await engine(request).catalogue.get(None, name) is None:
         return gone(request, "job", "/schedules/new")
     return await _form_page(request, name, None)
@@ -124,7 +116,19 @@ async def edit_form(request: AnyRequest, schedule_id: UUID) -> Answer:
     view = await _view(request, schedule_id)
     if view is None:
         return gone(request, "schedule", "/schedules")
-    return await _form_page(request, view.function, view)
+    function = request.query_params.get("function", "") or view.function
+    if function != view.function and await engine(request).catalogue.get(None, function) is None:
+        return gone(request, "job", f"/schedules/{view.id}/job")
+    return await _form_page(request, function, view)
+
+
+@get("/schedules/{schedule_id:uuid}/job", guards=[operator])
+async def choose_job(request: AnyRequest, schedule_id: UUID) -> Answer:
+    """Which other job the schedule is to start; its arguments come next."""
+    view = await _view(request, schedule_id)
+    if view is None:
+        return gone(request, "schedule", "/schedules")
+    return await _choose_page(request, view)
 
 
 @post("/schedules/{schedule_id:uuid}/edit", guards=[operator])
@@ -132,12 +136,15 @@ async def save(request: AnyRequest, schedule_id: UUID) -> Answer:
     form, view = await read_form(request), await _view(request, schedule_id)
     if view is None:
         return gone(request, "schedule", "/schedules")
+    function = form.words("function") or view.function
     if form.flag("preview"):
-        return await _form_page(request, view.function, view, form)
-    offer = await engine(request).catalogue.get(None, view.function)
+        return await _form_page(request, function, view, form)
+    offer = await engine(request).catalogue.get(None, function)
     version = form.words("version")
     try:
-        wish = schedule_form.wish(form, offer, view.args)
+        wish = schedule_form.wish(form, offer, schedule_form.kept_args(view, function, offer))
+        if function != view.function:
+            wish["function"] = function
         async with acting(request) as session:
             await actions.edit(
                 session,
@@ -147,10 +154,10 @@ async def save(request: AnyRequest, schedule_id: UUID) -> Answer:
                 actor=actor(request),
             )
     except Invalid as error:
-        return await _form_page(request, view.function, view, form, error.problems)
+        return await _form_page(request, function, view, form, error.problems)
     except ChangedMeanwhile as error:
         problem = {"": f"{error.message} What you typed is kept: save again to overwrite it."}
-        return await _form_page(request, view.function, view, form, problem)
+        return await _form_page(request, function, view, form, problem)
     except NotFound:
         return gone(request, "schedule", "/schedules")
     return render.redirect(request, f"/schedules/{schedule_id}", "Saved. It holds from now on.")
@@ -182,9 +189,9 @@ async def _form_page(
 ) -> Answer:
     problems = problems or {}
     offer = await engine(request).catalogue.get(None, function)
-    at = f"/schedules/{view.id}/edit" if view else address("/schedules/new", [("function", function)])
+    at = address(f"/schedules/{view.id}/edit" if view else "/schedules/new", [("function", function)])
     context = schedule_form.args_context(
-        offer, dict(view.args) if view else {}, sent, problems,
+        offer, schedule_form.kept_args(view, function, offer), sent, problems,
         as_json=request.query_params.get("as") == "json", at=at,
     )  # fmt: skip
     values = schedule_form.typed(sent) if sent else schedule_form.shown(view)
@@ -215,6 +222,19 @@ async def _form_page(
     )
 
 
+async def _choose_page(request: AnyRequest, view: ScheduleView | None) -> Answer:
+    async with database(request).read() as connection:
+        offered = await list_catalogue(connection)
+    return render.page(
+        request,
+        "schedules/choose.html",
+        title="Another job" if view else "New schedule",
+        nav="schedules",
+        schedule=view,
+        functions=[(job.name, job.summary) for job in offered],
+    )
+
+
 async def _view(request: AnyRequest, schedule_id: UUID) -> ScheduleView | None:
     async with database(request).read() as connection:
         return await one_schedule(connection, schedule_id)
@@ -228,4 +248,4 @@ def _instant(text: str | None) -> datetime | None:
     return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
-routes = [schedules, show, new_form, create, edit_form, save, try_out]
+routes = [schedules, show, new_form, create, edit_form, choose_job, save, try_out]

@@ -125,10 +125,28 @@ async def test_a_secret_stays_when_its_field_is_left_empty(site: Site, crew: Cre
     path = await made(ada, function="pay", **{"arg.amount": "1", "arg.key": "hush"})
     [before] = await stored(site)
     assert "hush" not in (await ada.get(path)).text + (await ada.get(f"{path}/edit")).text
-    edit = FORM | {"arg.amount": "2", "arg.key": "", "version": "1"}
+    edit = FORM | {"function": "pay", "arg.amount": "2", "arg.key": "", "version": "1"}
     assert (await ada.post(f"{path}/edit", edit)).status_code == 303
     [after] = await stored(site)
     assert (after.args["amount"], after.args["key"]) == (2, before.args["key"])
+
+
+async def test_another_job_is_chosen_and_takes_the_arguments_that_it_knows(
+    site: Site, crew: Crew, ada: Browser
+) -> None:
+    path = await made(ada, function="pay", **{"arg.amount": "1", "arg.key": "hush"})
+    assert f'href="{path}/edit?function=send_email"' in (await ada.get(f"{path}/job")).text
+    form = await ada.get(f"{path}/edit?function=send_email")
+    assert 'name="arg.subject"' in form.text
+    assert "hush" not in form.text
+    assert [one.function for one in await stored(site)] == ["pay"]
+    refused = await ada.post(f"{path}/edit", FORM | {"arg.to": "", "version": "1"})
+    assert refused.status_code == 422
+    assert 'value="send_email"' in refused.text
+    assert (await ada.get(f"{path}/edit?function=nothing")).headers["location"] == f"{path}/job"
+    assert (await ada.post(f"{path}/edit", FORM | {"version": "1"})).status_code == 303
+    [after] = await stored(site)
+    assert (after.function, after.args) == ("send_email", {"to": "ada@example.com", "subject": "hi"})
 
 
 async def test_it_is_switched_paused_resumed_run_and_copied(site: Site, crew: Crew, ada: Browser) -> None:

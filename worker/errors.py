@@ -98,6 +98,18 @@ class OwnedByCode(DeskError):
     """The schedule {name!r} belongs to the code of {module}: take it out there, or switch it off here."""
 
 
+class DeliveryBusy(DeskError):
+    """The delivery {key} is {status}: it cannot be sent again now."""
+
+
+class WebhookOff(DeskError):
+    """The webhook {name!r} is switched off: switch it on before something is sent again."""
+
+
+class ReplayEnded(DeskError):
+    """The replay {key} is {status}: it cannot be stopped."""
+
+
 class KeyHeld(DeskError):
     """The unique key {unique_key!r} is held by job {holder}, which has not ended."""
 

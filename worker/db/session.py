@@ -142,7 +142,7 @@ class Database:
             found = sa.select(sa.literal(1)).select_from(table).where(*where).limit(1)
             return (await connection.execute(found)).first() is not None
 
-    async def now(self, session: AsyncSession) -> datetime:
+    async def now(self, session: AsyncSession | AsyncConnection) -> datetime:
         """The instant all processes agree on: the server's on PostgreSQL, this machine's on SQLite."""
         if self.clock is not None:
             return self.clock()

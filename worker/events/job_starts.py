@@ -12,10 +12,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from worker.db.base import utc_now
-from worker.events.takers import Event, means
+from worker.db.session import Database
+from worker.events.takers import Event, Recorded, means
 from worker.joblogs.enqueue import Request, accept
 from worker.joblogs.models import JobLog
 from worker.jobs.job import Job
@@ -49,12 +50,15 @@ class JobStarts:
         self._starts: list[Start] = []
         self._read_at = float("-inf")
 
-    async def patterns(self, session: AsyncSession) -> Sequence[str]:
+    async def patterns(self, connection: AsyncConnection | AsyncSession) -> Sequence[str]:
         if time.monotonic() - self._read_at > CACHE_S:
             own = self._registry
-            self._starts = await waiting_jobs(session) if own is None else [start_of(job) for job in own]
+            self._starts = await waiting_jobs(connection) if own is None else [start_of(job) for job in own]
             self._read_at = time.monotonic()
         return [pattern for start in self._starts for pattern in start.patterns]
+
+    async def prepare(self, database: Database, events: Sequence[Recorded]) -> None:
+        """Nothing: accepting a job takes no time worth it."""
 
     async def take(self, session: AsyncSession, events: Sequence[Event]) -> None:
         depths = await chain_depths(session, events)
@@ -121,14 +125,14 @@ def start_of(job: Job) -> Start:
     return Start(job.name, job.on_events, any(field.name == "event" for field in job.fields))
 
 
-async def waiting_jobs(session: AsyncSession) -> list[Start]:
+async def waiting_jobs(connection: AsyncConnection | AsyncSession) -> list[Start]:
     """Every advertised job with `on`, but those that the code does not have any more."""
     columns = (JobCatalogue.name, JobCatalogue.module, JobCatalogue.on_events, JobCatalogue.parameters)
-    rows = [row for row in (await session.execute(sa.select(*columns))).all() if row.on_events]
+    rows = [row for row in (await connection.execute(sa.select(*columns))).all() if row.on_events]
     if not rows:
         return []
     workers = (
-        await session.execute(
+        await connection.execute(
             sa.select(Worker.jobs, Worker.modules, Worker.started_at).where(
                 Worker.ended_at.is_(None), Worker.kind != "clerk"
             )

@@ -114,6 +114,25 @@ def test_code_that_ran_on_while_its_host_was_cut_off_is_forgiven_where_nothing_c
     assert figures.double_effects(found) == 1
 
 
+def test_a_death_is_excused_by_a_strike_that_may_have_hidden_it_and_by_no_other() -> None:
+    runs = [
+        line(phase, at, epoch, 10 + epoch)
+        for epoch in range(1, 7)
+        for phase, at in (("start", epoch), ("died", epoch + 0.5))
+    ]
+    moves = [*["queued", "running"] * 6, "failed"]
+    found = evidence(moves, *runs, job_name="dies", status="failed", reason="poison", epoch=7)  # type: ignore[arg-type]
+    found.attempts[JOB] = [SimpleNamespace(outcome="lost")] * 6
+
+    def verdicts(*strikes: Strike) -> bool:
+        return "verdict" in invariants(found, Leave(strikes=strikes))
+
+    assert verdicts()
+    assert verdicts(Strike("worker", 1.5, (99,)), Strike("host", 0.5, (11,)), Strike("clerk", 1.5, (11,)))
+    assert not verdicts(Strike("worker", 1.5, (11,)))
+    assert not verdicts(Strike("host", 2.0, (99,)))
+
+
 def test_a_cut_is_what_ran_in_a_struck_process_and_lasts_until_it_runs_again() -> None:
     runs = ledger.executions(
         [line("start", 1), line("start", 4, 3, 11), line("end", 5, 3, 11), line("start", 9, 5, 12)]

@@ -74,8 +74,7 @@ async def weather(site: Site, seed: int, size: Size, report: Report) -> None:
     evidence = await auditor.gather(site)
     evidence.accepted = [str(job_id) for job_id in client.accepted.values()]
     evidence.repeats = [(str(first), str(second)) for first, second in client.repeats]
-    struck = sum(strike.kind in ("worker", "host") for strike in nemesis.log)
-    findings = auditor.audit(evidence, auditor.Leave(struck_workers=struck))
+    findings = auditor.audit(evidence, auditor.Leave(strikes=nemesis.log))
     found = report.storm(evidence, findings, nemesis.log)
     report.say("first accepted -> all ended", figures.seconds(lasted_s))
     assert len(client.accepted) == size.mix.count

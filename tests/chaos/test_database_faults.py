@@ -21,6 +21,7 @@ from tests.chaos.asking import Asked, ask, in_full
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.report import Report
 from tests.chaos.site import Site
+from tests.fixtures import refuse
 from tests.servers.black_hole import BlackHole
 from tests.servers.nats import NatsServer
 from tests.servers.postgres import PostgresServer
@@ -109,12 +110,12 @@ async def test_a_locked_database_is_answered_with_503_and_nothing_is_lost(
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MB."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("only on Linux as root: a small file system is mounted")
+        refuse("only on Linux as root: a small file system is mounted")
     folder = tmp_path / "small"
     folder.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True)
     if made.returncode:
-        pytest.skip("only on machines that let tests mount")
+        refuse("only on machines that let tests mount")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 

@@ -33,6 +33,12 @@ from worker.process.models import Worker
 from worker.schedules import clock
 from worker.schedules.code import CodeSchedules
 from worker.settings import Settings
+from worker.webhooks import replays, taker
+from worker.webhooks.courier import Courier
+from worker.webhooks.sandbox import Sandbox
+from worker.webhooks.sending import HttpSender
+from worker.webhooks.transport import Sender as Transport
+from worker.webhooks.urls import Rule
 
 log = structlog.get_logger(__name__)
 
@@ -62,9 +68,18 @@ class Loop:
     """Set by whoever knows that there is something to do; the loop looks then, not only when its time has come."""
     patience_s: float = 120.0
     """Longer than this no action takes that still gets anywhere: its connection leads into the void."""
+    end: Callable[[], Awaitable[None]] | None = None
+    """Ends what its actions have left under way."""
 
     async def run(self) -> None:
         """For ever; an error is said and makes the next look wait longer."""
+        try:
+            await self._for_ever()
+        finally:
+            if self.end is not None:
+                await self.end()
+
+    async def _for_ever(self) -> None:
         trouble, longest_s = 0, LONGEST_PAUSE_S
         await asyncio.sleep(self.first_after_s)
         while True:
@@ -119,8 +134,16 @@ def loops(engine: Engine) -> list[Loop]:
     seen, code = sweeper.Observations(settings.lease_s), CodeSchedules()
     gone = GoneProcesses(database)
     relay = Relay(database, engine.bus)
-    takers: list[Taker] = [JobStarts()]
     to_relay, to_hand_over = woken_by_events(engine), woken_by_events(engine)
+    conditions, to_deliver = Sandbox(), woken_by(engine, taker.DUE)
+    takers: list[Taker] = [JobStarts(), taker.WebhookTaker(conditions)]
+    sender = HttpSender(Transport(Rule.of(settings)), Sandbox(), settings)
+    courier = Courier(database, sender, lease_s=settings.lease_s, wake=to_deliver)
+
+    async def end_deliveries() -> None:
+        await courier.stop()
+        await sender.close()
+
     return [
         Loop("due", 0.25, lambda: sweeper.promote_due(database), full=sweeper.BATCH, patience_s=SOON_S),
         Loop("schedules", 0.25, lambda: clock.fire_due(database), full=clock.BATCH),
@@ -131,7 +154,16 @@ def loops(engine: Engine) -> list[Loop]:
         Loop("unknown jobs", 60.0, lambda: sweeper.fail_unknown(database)),
         Loop("relay", 0.5, relay, full=RELAY_BATCH, wake=to_relay),
         Loop("intake", 5.0, Intake(database, engine.bus)),
-        Loop("takers", 0.5, lambda: hand_over(database, takers), full=TAKE_BATCH, wake=to_hand_over),
+        Loop(
+            "takers",
+            0.5,
+            lambda: hand_over(database, takers),
+            full=TAKE_BATCH,
+            wake=to_hand_over,
+            end=conditions.close,
+        ),
+        Loop("courier", 0.25, courier, wake=to_deliver, end=end_deliveries),
+        Loop("replays", 0.5, lambda: replays.run_pending(database)),
         Loop("counts", 1.0, lambda: counters.fold(database), full=5000),
         Loop("bulk", 0.5, lambda: bulk.run_pending(database), patience_s=LONG_S),
         Loop("audit seal", 5.0, lambda: seal(database), full=SEAL_BATCH),
@@ -150,6 +182,18 @@ def woken_by_events(engine: Engine) -> asyncio.Event:
 
     def hear(topic: str, message: Message) -> None:
         if topic == RESYNC or (topic == CHANGES and message.get("outbox")):
+            wake.set()
+
+    engine.socket.subscribe(hear)
+    return wake
+
+
+def woken_by(engine: Engine, kind: str) -> asyncio.Event:
+    """Set when some process says that something of this kind has changed."""
+    wake = asyncio.Event()
+
+    def hear(topic: str, message: Message) -> None:
+        if topic == RESYNC or (topic == CHANGES and any(c[0] == kind for c in message.get("changes", ()))):
             wake.set()
 
     engine.socket.subscribe(hear)

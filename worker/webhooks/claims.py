@@ -26,7 +26,7 @@ _TAKEN = (
     "id", "epoch", "webhook_id", "event_id", "event", "next_trigger", "tries", "attempts", "asked_by", "body", "rev",
 )  # fmt: skip
 _OF_WEBHOOK = (
-    "url", "method", "headers", "secret_headers", "payload_template", "secret", "timeout_s", "retry", "max_retries",
+    "url", "method", "headers", "secret_headers", "payload_template", "secret", "previous_secret", "timeout_s", "retry", "max_retries",
 )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ async def _take(
     rows = (await session.execute(statement)).all()
     for row in rows:
         changed(session, "webhook_log", row.id, row.rev)
-    return [_delivery(row, webhooks[row.webhook_id], now) for row in rows]
+    return [_delivery(row, webhooks[row.webhook_id]) for row in rows]
 
 
 def _oldest(wish: Wish, count: int, now: datetime) -> sa.Select[Any]:
@@ -176,12 +176,12 @@ def _oldest(wish: Wish, count: int, now: datetime) -> sa.Select[Any]:
     return sa.select(due.order_by(WebhookLog.due_at).limit(count).subquery().c.id)
 
 
-def _delivery(row: Any, webhook: Webhook, now: datetime) -> Delivery:
-    overlap = webhook.previous_secret_until is not None and now < webhook.previous_secret_until
+def _delivery(row: Any, webhook: Webhook) -> Delivery:
     return Delivery(
         id=row.id,
         epoch=row.epoch,
         webhook_id=row.webhook_id,
+        webhook_name=webhook.name,
         event_id=row.event_id,
         event=row.event,
         trigger=row.next_trigger,
@@ -189,7 +189,7 @@ def _delivery(row: Any, webhook: Webhook, now: datetime) -> Delivery:
         number=row.attempts,
         asked_by=row.asked_by,
         body=row.body,
-        previous_secret=webhook.previous_secret if overlap else None,
+        previous_until=webhook.previous_secret_until,
         **{name: getattr(webhook, name) for name in _OF_WEBHOOK},
     )
 

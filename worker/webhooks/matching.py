@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from worker.events import patterns
+from worker.webhooks.sandbox import Verdict
 
 Event = Mapping[str, Any]
 DETAIL_LENGTH: Final = 1000
@@ -28,18 +29,6 @@ class Subscription:
     enabled: bool
     disabled_reason: str | None
     created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a condition said of an event. `error` is why it could not be evaluated."""
-
-    true: bool
-    value: str = ""
-    """Its value as JSON, shortened."""
-    error: str | None = None
-    killed: bool = False
-    """Whether it took too long or too much and was ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +67,7 @@ def held_back(webhook: Subscription, event: Event, recorded_at: datetime | None 
 
 def judged(webhook: Subscription, verdict: Verdict | None) -> Why | None:
     """Why the condition's verdict keeps the event back; None when it is delivered."""
-    if verdict is None or (verdict.true and verdict.error is None):
+    if verdict is None or (verdict.matched and verdict.error is None):
         return None
     if verdict.error is not None:
         return Why("error", verdict.error[:DETAIL_LENGTH])

@@ -8,15 +8,16 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from worker.webhooks.matching import Event, Verdict
+from worker.webhooks.matching import Event
 from worker.webhooks.retries import Outcome
+from worker.webhooks.sandbox import Verdict
 
 
 class Conditions(Protocol):
     """Evaluates conditions where they can do no harm."""
 
-    async def judge(self, condition: str, event: Event) -> Verdict:
-        """The verdict on one event; a condition that cannot be evaluated has an `error`, one that was killed `killed`."""
+    async def condition(self, expression: str, event: Event) -> Verdict:
+        """The verdict on one event. It raises only when nothing can be evaluated at all just now."""
         ...
 
 
@@ -37,6 +38,7 @@ class Delivery:
     id: UUID
     epoch: int
     webhook_id: UUID
+    webhook_name: str
     event_id: str
     event: Mapping[str, Any]
     trigger: str
@@ -53,6 +55,8 @@ class Delivery:
     payload_template: str | None
     secret: str
     previous_secret: str | None
+    previous_until: datetime | None
+    """Until then the previous secret signs too."""
     timeout_s: float
     retry: str
     max_retries: int

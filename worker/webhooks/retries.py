@@ -26,6 +26,8 @@ GIVE_UP_FAILURES: Final = 10
 """Fewer failures than this say too little about an endpoint, however long ago the first one was."""
 TERMINAL: Final = ("refused", "template", "request", "secret")
 """Classes of errors that are no fault of the receiver: trying again cannot help, and they are not held against it."""
+OURS: Final = ("evaluation",)
+"""Classes of errors that this machine is to blame for and that pass: tried again, and not held against the receiver."""
 GONE: Final = 410
 ASKS_FOR_TIME: Final = (429, 503)
 
@@ -46,7 +48,7 @@ class Outcome:
     @property
     def charged(self) -> bool:
         """Whether a failure is held against the receiver."""
-        return not self.succeeded and self.error_class not in TERMINAL
+        return not self.succeeded and self.error_class not in (*TERMINAL, *OURS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -16,27 +17,37 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from worker.db.base import new_id
 from worker.db.session import Database, changed
 from worker.events.takers import Event, NotPrepared, Recorded
-from worker.webhooks.matching import Subscription, Verdict, Why, held_back, judged, meant
+from worker.webhooks.matching import Subscription, Why, held_back, judged, meant
 from worker.webhooks.models import Webhook, WebhookLog, WebhookMiss
 from worker.webhooks.ports import Conditions
+from worker.webhooks.sandbox import BLAMED_S, Verdict
 from worker.webhooks.standing import switch_off
 
 log = structlog.get_logger(__name__)
 
 STRIKES: Final = 3
-"""So many conditions of one webhook may be killed in a row; then it is switched off, so that it holds up nobody."""
+"""So often may the condition of a webhook be killed in a row, a minute apart; then the webhook is switched off."""
 DUE: Final = "webhook_due"
 """The kind of change that wakes couriers: a webhook has deliveries that are due."""
+
+
+@dataclass(slots=True)
+class Strikes:
+    """How often a condition was killed in a row, and when last."""
+
+    count: int = 0
+    at: float = float("-inf")
 
 
 class WebhookTaker:
     """Taker of the events that webhooks want. What their conditions say is found out before anything is locked."""
 
-    def __init__(self, conditions: Conditions) -> None:
+    def __init__(self, conditions: Conditions, clock: Callable[[], float] = time.monotonic) -> None:
         self._conditions = conditions
+        self._clock = clock
         self._recorded_at: dict[str, datetime] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
-        self._strikes: Counter[UUID] = Counter()
+        self._strikes: dict[UUID, Strikes] = {}
 
     async def patterns(self, connection: AsyncConnection | AsyncSession) -> Sequence[str]:
         return sorted({webhook.event for webhook in await subscriptions(connection)})
@@ -82,15 +93,23 @@ class WebhookTaker:
             key = (webhook.condition, str(event["event_id"]))
             if key in self._verdicts or meant(webhook, event) is not None:
                 continue
-            verdict = await self._conditions.judge(webhook.condition, event)
-            self._verdicts[key] = verdict
-            self._strikes[webhook.id] = self._strikes[webhook.id] + 1 if verdict.killed else 0
-            if self._strikes[webhook.id] >= STRIKES:
+            verdict = self._verdicts[key] = await self._conditions.condition(webhook.condition, event)
+            if not verdict.killed:
+                self._strikes.pop(webhook.id, None)
+            elif self._struck(webhook.id) >= STRIKES:
                 del self._strikes[webhook.id]
                 reason = f"its condition was ended {STRIKES} times in a row: {verdict.error}"
                 async with database.transaction() as session:
                     await switch_off(session, webhook.id, reason)
                 return
+
+    def _struck(self, webhook_id: UUID) -> int:
+        """A condition that was killed is refused for a minute, which is no strike of its own."""
+        now = self._clock()
+        strikes = self._strikes.setdefault(webhook_id, Strikes())
+        if now - strikes.at >= BLAMED_S:
+            strikes.count, strikes.at = strikes.count + 1, now
+        return strikes.count
 
 
 async def subscriptions(connection: AsyncConnection | AsyncSession) -> list[Subscription]:

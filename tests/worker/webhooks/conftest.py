@@ -20,10 +20,11 @@ from worker.joblogs.enqueue import Reception
 from worker.settings import Settings
 from worker.webhooks import actions, replays
 from worker.webhooks.courier import Courier
-from worker.webhooks.matching import Event, Verdict
+from worker.webhooks.matching import Event
 from worker.webhooks.models import Webhook, WebhookAttempt, WebhookLog, WebhookMiss, WebhookState
 from worker.webhooks.ports import Delivery, Sent
 from worker.webhooks.retries import Outcome
+from worker.webhooks.sandbox import Verdict
 from worker.webhooks.taker import WebhookTaker
 from worker.webhooks.wishes import checked
 
@@ -52,7 +53,7 @@ class Conditions:
     def __init__(self) -> None:
         self.judged = 0
 
-    async def judge(self, condition: str, event: Event) -> Verdict:
+    async def condition(self, condition: str, event: Event) -> Verdict:
         self.judged += 1
         if condition == "kill":
             return Verdict(False, error="it ran for longer than 500 ms", killed=True)
@@ -103,8 +104,11 @@ class Desk:
         self.told: list[Pending] = []
         self.receiver = Receiver(lambda: self.now)
         self.conditions = Conditions()
-        self.taker = WebhookTaker(self.conditions)
+        self.taker = WebhookTaker(self.conditions, clock=self.seconds)
         self.courier = Courier(self.database, self.receiver)
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
 
     async def listen(self, pending: Pending) -> None:
         self.told.append(pending)

@@ -41,6 +41,8 @@ class Verdict:
     matched: bool
     value: str = ""
     error: str | None = None
+    killed: bool = False
+    """Whether it took too much and was ended, now or within the last minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Sandbox:
         """
         said = await self._ask(expression, {"ask": "condition", "event": event})
         if "error" in said:
-            return Verdict(matched=False, error=said["error"])
+            return Verdict(matched=False, error=said["error"], killed=said.get("spent", False))
         return Verdict(said["matched"], said["value"])
 
     async def render(
@@ -105,7 +107,7 @@ class Sandbox:
     async def _ask(self, source: str, question: dict[str, Any]) -> dict[str, Any]:
         async with self._lock:
             if (words := self._blame(source)) is not None:
-                return {"error": words}
+                return {"error": words, "spent": True}
             said = await self._exchange({**question, "source": source})
             if said.get("spent"):
                 self._accuse(source, said["error"])

@@ -165,7 +165,10 @@ async def test_what_takes_too_much_is_ended_and_others_go_on(child, kind, source
         "took more than 200 ms",
         "needs more memory than it may have",
     )
-    assert (await child.condition("data.queue", FAILED)).matched
+    verdict = await child.condition("data.queue", FAILED)
+    assert (verdict.matched, verdict.killed) == (True, False)
+    if kind == "condition":
+        assert (await child.condition(source, FAILED)).killed
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only on Linux are memory and time bounded by the kernel")

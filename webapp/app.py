@@ -19,6 +19,8 @@ from webapp import health, metrics, render, static
 from webapp.api import bulk, catalogue, events, jobs, queues, schedules, stream, tokens, workers
 from webapp.api import dead_letters as dead_letters_api
 from webapp.api import effects as effects_api
+from webapp.api import webhook_logs as webhook_logs_api
+from webapp.api import webhooks as webhooks_api
 from webapp.auth import Authenticator, door
 from webapp.errors import respond
 from webapp.live import socket_route
@@ -44,6 +46,7 @@ from webapp.security import MAX_BODY_BYTES, Gate, Rules
 from webapp.static import StaticFiles
 from worker.engine import Engine
 from worker.process.inline import InlineWorker
+from worker.webhooks.checks import WebhookChecks
 
 PAGES: Final = [
     *overview.routes,
@@ -71,6 +74,8 @@ API: Final = Router(
         *catalogue.routes,
         *queues.routes,
         *schedules.routes,
+        *webhooks_api.routes,
+        *webhook_logs_api.routes,
         *events.routes,
         *workers.routes,
         *tokens.routes,
@@ -84,7 +89,7 @@ MACHINERY: Final = [*health.routes, *metrics.routes, *static.routes, *socket_rou
 OPENAPI: Final = OpenAPIConfig(
     title="M Desk",
     version="1",
-    description="Jobs, schedules, queues and workers. Every call needs `Authorization: Bearer <token>`; errors are Problem Details.",
+    description="Jobs, schedules, webhooks, queues and workers. Every call needs `Authorization: Bearer <token>`; errors are Problem Details.",
     path="/schema",
     use_handler_docstrings=True,
     render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
@@ -137,6 +142,7 @@ def furnish(
             "authenticator": authenticator,
             "static": files,
             "jinja": jinja,
+            "webhook_checks": WebhookChecks(engine.settings),
             "live": Live.of(engine, authenticator, jinja),
             "counters": NavigationCounters(engine.database, engine.settings.alert_backlog_age_s),
         }
@@ -164,6 +170,7 @@ async def running(app: Litestar) -> AsyncIterator[None]:
                 await inline.stop()
             await live.stop()
             forget()
+            await app.state.webhook_checks.close()
             await app.state.authenticator.settle()
 
 

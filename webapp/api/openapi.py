@@ -25,7 +25,8 @@ PROBLEMS = {
     413: "The body is too large",
     415: "The body is not application/json",
     422: "Fields that are not allowed, each named",
-    429: "Too much at once: the queue is full",
+    429: "Too much at once: the queue is full, or tests are sent too often",
+    503: "Something that is needed does not answer: try again",
 }
 PROBLEM_EXAMPLE = {
     "type": "about:blank",

@@ -15,6 +15,7 @@ from litestar.exceptions import WebSocketDisconnect
 
 from webapp.auth import Authenticator, CurrentUser
 from webapp.live.waiting import Piece, Waiting
+from worker.ending import end
 
 log = structlog.get_logger(__name__)
 
@@ -104,8 +105,7 @@ class Hub:
             self.sockets.discard(live)
             if live.drop is not None:
                 live.drop.cancel()
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            await end(writer)
 
     async def review(self, authenticator: Authenticator) -> list[LiveSocket]:
         """Ends the sockets whose people may not be there any more; answers those whose rights are others now."""

@@ -24,6 +24,7 @@ from webapp.live.sources import Context, Render, Source
 from webapp.live.stream import Stream
 from webapp.live.watch import Watch
 from worker.db.session import Database
+from worker.ending import end
 from worker.engine import Engine
 from worker.live.port import CHANGES, RESYNC, REVOKED, Message, SocketProtocol
 
@@ -85,10 +86,7 @@ class Live:
         """Tells every page that the desk goes away; it connects again, to this desk or to another of its processes."""
         self._unsubscribe()
         self.hub.close_all()
-        tasks = [*self._tasks, *self._fetching.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*self._tasks, *self._fetching.values())
 
     # Sockets
 

@@ -14,6 +14,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from worker.ending import end
+
 log = structlog.get_logger(__name__)
 
 TROUBLE = (RedisError, OSError)
@@ -84,9 +86,7 @@ class RedisLink:
         self._keeper = asyncio.create_task(self._keep(), name="redis connection")
 
     async def stop(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await end(self._keeper)
         self.answered.clear()
         with contextlib.suppress(*TROUBLE):
             await self.pool.disconnect()
@@ -107,7 +107,8 @@ class RedisLink:
             self.answered.set() if error is None else self.answered.clear()
             self._doubted.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubted.wait(), PING_EVERY_S if self.connected else RETRY_S)
+                async with asyncio.timeout(PING_EVERY_S if self.connected else RETRY_S):
+                    await self._doubted.wait()
 
     async def _ask(self) -> str | None:
         """None when it answers, else what is wrong."""
@@ -143,10 +144,7 @@ class RedisSubscription:
             task.add_done_callback(self._adding.discard)
 
     async def stop(self) -> None:
-        tasks = [task for task in (self._task, *self._adding) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(self._task, *self._adding)
         self.confirmed.clear()
         with contextlib.suppress(*TROUBLE):
             await self._client.connection_pool.disconnect()

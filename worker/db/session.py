@@ -118,7 +118,8 @@ class Database:
         mine = False
         if self.dialect == "sqlite":
             with contextlib.suppress(TimeoutError):
-                mine = await asyncio.wait_for(self._turn.acquire(), self._lock_timeout_s)
+                async with asyncio.timeout(self._lock_timeout_s):
+                    mine = await self._turn.acquire()
         try:
             yield
         finally:

@@ -86,14 +86,6 @@ def delay_s(deliveries: int) -> float:
     return float(min(LONGEST_DELAY_S, 0.5 * 2 ** min(deliveries - 1, 10)))
 
 
-async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancels until they have ended: a client library that finishes at that very moment swallows a cancellation."""
-    while left := [task for task in tasks if not task.done()]:
-        for task in left:
-            task.cancel()
-        await asyncio.wait(left, timeout=0.2)
-
-
 class Handling:
     """One subscription's handler, with the ids that it has handled lately."""
 

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from worker.db.base import utc_now
-from worker.events.handling import Handling, check_subscription, delay_s, end, message_of
+from worker.ending import end
+from worker.events.handling import Handling, check_subscription, delay_s, message_of
 from worker.events.port import KEPT_FOR, MAX_DELIVERIES, Handler, Message
 from worker.events.types import BaseEvent
 
@@ -115,7 +116,8 @@ class InMemoryEventBus:
                 return 1, kept
             soonest = min((each[0] for each in place.again), default=now() + 3600)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), max(0.001, soonest - now()))
+                async with asyncio.timeout(max(0.001, soonest - now())):
+                    await news.wait()
 
     def again(self, place: _Place, deliveries: int, kept: _Kept, after_s: float) -> None:
         place.again.append((asyncio.get_running_loop().time() + after_s, deliveries, kept))
@@ -140,7 +142,7 @@ class MemorySubscription:
 
     async def stop(self) -> None:
         self._bus.forget(self)
-        await end([self._task])
+        await end(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -16,8 +16,9 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy, StreamConfig, StreamInfo
 
 from worker.db.base import utc_now
+from worker.ending import end
 from worker.errors import BusAway
-from worker.events.handling import Handling, check_subscription, end, message_of
+from worker.events.handling import Handling, check_subscription, message_of
 from worker.events.nats_pulls import RECORDED, Beginning, NatsSubscription
 from worker.events.port import ACK_WAIT_S, KEPT_FOR, Handler, Message
 from worker.events.types import BaseEvent
@@ -62,7 +63,7 @@ class NatsEventBusAdapter:
         await asyncio.gather(*(each.stop() for each in tuple(self._subscriptions)))
         if self._keeper is None:
             return
-        await end([self._keeper])
+        await end(self._keeper)
         self._keeper = None
         if not self.client.is_closed:
             with contextlib.suppress(*TROUBLE):

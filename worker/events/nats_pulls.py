@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import structlog
 
 from worker.db.base import new_id
+from worker.ending import end
 from worker.errors import BusAway
-from worker.events.handling import Handling, delay_s, end
+from worker.events.handling import Handling, delay_s
 from worker.events.port import MAX_DELIVERIES
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class NatsSubscription:
 
     async def stop(self) -> None:
         self._bus.forget(self)
-        await end(self._tasks)
+        await end(*self._tasks)
         if not self._bus.connected:
             return
         for message in self._held.values():

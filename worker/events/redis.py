@@ -14,8 +14,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from worker.db.base import new_id
+from worker.ending import end
 from worker.errors import BusAway
-from worker.events.handling import Handling, check_subscription, delay_s, end, message_of
+from worker.events.handling import Handling, check_subscription, delay_s, message_of
 from worker.events.port import ACK_WAIT_S, KEPT_FOR, MAX_DELIVERIES, Handler, Message
 from worker.events.types import BaseEvent
 
@@ -165,7 +166,7 @@ class RedisSubscription:
 
     async def stop(self) -> None:
         self._bus.forget(self)
-        await end(self._tasks)
+        await end(*self._tasks)
 
     async def _run(self) -> None:
         read = self._read_group if self._group else self._read

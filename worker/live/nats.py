@@ -15,6 +15,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from worker.ending import end
 from worker.live.local import LocalHandlers
 from worker.live.port import RESYNC, Message
 
@@ -44,10 +45,7 @@ class NatsSocketAdapter(LocalHandlers):
         await asyncio.wait({self._connecting}, timeout=1)
 
     async def stop(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
+        await end(self._connecting)
         if self._client is not None and not self._client.is_closed:
             with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError):
                 await self._client.close()

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from worker.connections.redis import RETRY_S, RedisLink, RedisSubscription
+from worker.ending import end
 from worker.live.local import LocalHandlers
 from worker.live.port import RESYNC, Message
 
@@ -61,8 +62,7 @@ class RedisSocketAdapter(LocalHandlers):
         if self._writer is not None:
             if self.connected:
                 await self._last_words()
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
+            await end(self._writer)
         await self._subscription.stop()
         await self._link.stop()
         self._handlers.clear()

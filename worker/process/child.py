@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.db import migrate
+from worker.ending import end
 from worker.engine import Engine
 from worker.joblogs import capture
 from worker.joblogs.counters import by_queue
@@ -90,9 +91,7 @@ class WorkerChild:
         try:
             await self.receiver.listen(stop.event)
         finally:
-            for task in (*loops, stops):
-                task.cancel()
-            await asyncio.gather(*loops, stops, return_exceptions=True)
+            await end(*loops, stops)
             self._say()
 
     async def advertises(self) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from worker.accounts.audit import SEAL_BATCH, seal
 from worker.db import migrate
 from worker.db.session import Database
+from worker.ending import end
 from worker.engine import Engine
 from worker.events.intake import Intake
 from worker.events.job_starts import JobStarts
@@ -105,8 +106,7 @@ class Loop:
             return await asyncio.shield(action)
         except asyncio.CancelledError:
             await asyncio.wait({action}, timeout=END_S)
-            action.cancel()
-            await asyncio.gather(action, return_exceptions=True)
+            await end(action)
             raise
 
     async def _in_time(self) -> int:
@@ -119,7 +119,8 @@ class Loop:
             return
         await asyncio.sleep(min(pause_s, WAKE_GAP_S))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.wake.wait(), max(0.0, pause_s - WAKE_GAP_S))
+            async with asyncio.timeout(max(0.0, pause_s - WAKE_GAP_S)):
+                await self.wake.wait()
         self.wake.clear()
 
     def pause_s(self, done: int, trouble: int, longest_s: float = LONGEST_PAUSE_S) -> float:
@@ -239,9 +240,7 @@ async def run_loops(every: Sequence[Loop]) -> None:
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks, again_s=2 * END_S)
 
 
 async def run(orders: Orders, line: Line, stop: Stop) -> None:
@@ -253,8 +252,7 @@ async def run(orders: Orders, line: Line, stop: Stop) -> None:
         work = asyncio.create_task(run_loops(loops(engine)))
         line.say(ready=True, held=[], busy=0, finished=0)
         await stop.event.wait()
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await end(work, again_s=4 * END_S)
 
 
 async def _purge(database: Database, settings: Settings) -> int:

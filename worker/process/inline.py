@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.db.base import new_id
+from worker.ending import end
 from worker.engine import Engine
 from worker.joblogs import capture
 from worker.joblogs.sweeper import rescue_worker
@@ -52,9 +53,7 @@ class InlineWorker:
         if self._engine is None:
             return
         await self._end(self._engine, "the web process was stopped")
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     async def _begin(self, engine: Engine) -> None:
         """A worker with a new id."""
@@ -77,9 +76,7 @@ class InlineWorker:
         try:
             await worker.receiver.listen(stop)
         finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await end(*loops)
 
     async def _beat(self, engine: Engine) -> None:
         """Beats in the loop of the jobs. Who was declared dead, because a job blocked it for a lease, begins anew."""

@@ -19,6 +19,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.db.session import Database
+from worker.ending import end
 from worker.engine import Engine
 from worker.joblogs.claims import Claimed, held_rows
 from worker.joblogs.finishes import Outcome, write_outcomes
@@ -98,8 +99,7 @@ class Pulse:
             await self._stop.wait()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S / 2)
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
+            await end(beating)
 
     async def _beat(self) -> None:
         while True:

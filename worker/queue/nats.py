@@ -19,6 +19,7 @@ from taskiq import BrokerMessage
 from taskiq_nats import PullBasedJetStreamBroker
 
 from worker.db.session import Doorbell
+from worker.ending import end
 from worker.queue.broker import JobBroker
 from worker.queue.lanes import Lane, lane_of
 from worker.queue.nats_pulls import NatsPulls
@@ -80,9 +81,7 @@ class NatsJobBroker(JobBroker, PullBasedJetStreamBroker):
         self._keeper = asyncio.create_task(self._keep_connected(), name="nats-connection")
 
     async def shutdown(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await end(self._keeper)
         if self._opened:  # nats-py cannot close what never was open
             with contextlib.suppress(*TROUBLE):
                 await asyncio.wait_for(self.client.close(), 2)

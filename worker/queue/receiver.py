@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from taskiq.receiver import Receiver
 
+from worker.ending import end
 from worker.joblogs.claims import Claimed
 from worker.joblogs.execute import Call, execute
 from worker.joblogs.finishes import Outcome
@@ -92,15 +93,11 @@ class JobReceiver(Receiver):
         try:
             await asyncio.wait([ended, *loops], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            ended.cancel()
             self.slots.closed = True
-            for loop in loops[:2]:
-                loop.cancel()
-            await asyncio.gather(*loops[:2], return_exceptions=True)
+            await end(ended, *loops[:2])
             await self._listener.close()
             await self._drain()
-            loops[2].cancel()
-            await asyncio.gather(loops[2], return_exceptions=True)
+            await end(loops[2])
 
     def serve(self, queues: Sequence[QueueChoice]) -> None:
         """Takes from these queues from now on; the recorder's scope must hold them too."""

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 
+from worker.ending import end
 from worker.queue.lanes import Lane
 from worker.queue.pulls import LanePull, Request
 
@@ -159,8 +160,7 @@ class RedisPulls:
         self._look_up()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=CLOSE_S if self._broker.connected else 0)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         if self._nudger is not None:
             self._nudger.cancel()
         await self._reader.close()

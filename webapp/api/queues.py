@@ -15,10 +15,10 @@ from webapp.api.jobs import database
 from webapp.api.openapi import documented
 from webapp.api.schema import Instant, Slots, instant
 from webapp.auth import actor, operator, viewer
-from webapp.queries.queues import oldest_waiting
 from worker.db.base import utc_now
 from worker.errors import NotFound
 from worker.joblogs import counters
+from worker.joblogs.backlog import oldest_waiting
 from worker.joblogs.models import LIVE
 from worker.jobs import actions
 from worker.jobs.models import JobCatalogue, Queue

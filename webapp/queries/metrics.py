@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from webapp.queries.queues import oldest_waiting
 from worker.db.base import utc_now
 from worker.events.models import OutboxRow
+from worker.joblogs.backlog import oldest_waiting
 from worker.joblogs.dead_letters import UNRESOLVED
 from worker.joblogs.models import JobCounter, JobCounterDelta, JobLog
 from worker.jobs.models import JobCatalogue, Queue

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from webapp.queries.workers import taken_queues
 from worker.db.base import utc_now
+from worker.joblogs.backlog import oldest_waiting
 from worker.joblogs.counters import by_queue
 from worker.joblogs.models import JobCounter, JobCounterDelta, JobLog
 from worker.jobs.models import JobCatalogue, Queue
@@ -84,31 +85,6 @@ async def _views(
         )
 
     return [view(name) for name in names]
-
-
-async def oldest_waiting(connection: AsyncConnection, queues: list[str]) -> dict[str, datetime]:
-    """When each queue's longest waiting job became due: ten seeks a queue, however many wait."""
-    if not queues:
-        return {}
-    queue = sa.union_all(*(sa.select(sa.literal(name).label("name")) for name in queues)).subquery()
-    priority = sa.union_all(*(sa.select(sa.literal(n).label("n")) for n in range(10))).subquery()
-    first = (
-        sa.select(JobLog.run_at)
-        .where(
-            JobLog.status == sa.literal_column("'queued'"),
-            JobLog.queue == queue.c.name,
-            JobLog.priority == priority.c.n,
-        )
-        .order_by(JobLog.run_at)
-        .limit(1)
-        .correlate(queue, priority)
-        .scalar_subquery()
-    )
-    each = sa.select(queue.c.name, first.label("run_at")).join_from(queue, priority, sa.true()).subquery()
-    found: dict[str, datetime] = {}
-    for name, run_at in await connection.execute(sa.select(each).where(each.c.run_at.is_not(None))):
-        found[name] = min(run_at, found.get(name, run_at))
-    return found
 
 
 async def per_minute(connection: AsyncConnection) -> dict[str, float]:

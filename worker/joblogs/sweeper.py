@@ -74,23 +74,28 @@ def _soon(database: Database) -> sa.ColumnElement[datetime]:
 
 
 async def rescue_worker(
-    database: Database, worker_id: UUID, reason: str, chance: Chance = random.random
+    database: Database, worker_id: UUID, reason: str, chance: Chance = random.random, *, lost: bool = True
 ) -> int:
     """Ends a dead worker's row and takes its running jobs back; answers how many. Doing it twice changes nothing.
 
-    `chance` draws the jitter of a retry, from [0, 1).
+    `chance` draws the jitter of a retry, from [0, 1). `lost`: nobody asked the process to end, which is told.
     """
     async with database.transaction() as session:
         now = await database.now(session)
-        await session.execute(
+        ended = await session.execute(
             sa.update(Worker)
             .where(Worker.id == worker_id, Worker.ended_at.is_(None))
             .values(ended_at=now, end_reason=reason[:200], rev=Worker.rev + 1)
+            .returning(Worker.kind, Worker.host, Worker.pid)
             .execution_options(synchronize_session=False)
         )
         changed(session, "worker", worker_id, int(now.timestamp() * 1000))
-        lost = sa.select(JobLog).where(JobLog.status == "running", JobLog.worker_id == worker_id)
-        return await _rescue(session, lost, now, reason, chance)
+        held = sa.select(JobLog).where(JobLog.status == "running", JobLog.worker_id == worker_id)
+        rescued = await _rescue(session, held, now, reason, chance)
+        if (process := ended.first()) is not None and lost:
+            data = {"worker_id": str(worker_id), **process._asdict(), "reason": reason, "jobs": rescued}
+            emit(session, "worker.lost", data)
+        return rescued
 
 
 async def rescue_orphans(database: Database, chance: Chance = random.random) -> int:

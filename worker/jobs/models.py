@@ -58,5 +58,7 @@ class Queue(Base):
     paused_by: Mapped[str | None] = mapped_column(sa.String(200))
     pause_reason: Mapped[str | None] = mapped_column(sa.String(500))
     concurrency: Mapped[int | None]
+    backlog_since: Mapped[datetime | None]
+    """Since when it has been behind, as `queue.backlog` told."""
     created_at: Mapped[datetime]
     rev: Mapped[int] = mapped_column(sa.BigInteger, default=1)

@@ -25,7 +25,7 @@ from worker.events.relay import BATCH as RELAY_BATCH
 from worker.events.relay import Relay
 from worker.events.takers import BATCH as TAKE_BATCH
 from worker.events.takers import Taker, hand_over
-from worker.joblogs import bulk, counters, maintenance, sweeper
+from worker.joblogs import backlog, bulk, counters, maintenance, sweeper
 from worker.live.port import CHANGES, RESYNC, Message
 from worker.process import presence
 from worker.process.entry import Line, Orders, Stop, begin
@@ -165,6 +165,7 @@ def loops(engine: Engine) -> list[Loop]:
         ),
         Loop("courier", 0.25, courier, wake=to_deliver, end=end_deliveries),
         Loop("replays", 0.5, lambda: replays.run_pending(database)),
+        Loop("backlog", 15.0, lambda: backlog.watch(database, settings)),
         Loop("counts", 1.0, lambda: counters.fold(database), full=5000),
         Loop("bulk", 0.5, lambda: bulk.run_pending(database), patience_s=LONG_S),
         Loop("audit seal", 5.0, lambda: seal(database), full=SEAL_BATCH),

@@ -69,7 +69,7 @@ class InlineWorker:
         self._stop.set()
         await asyncio.gather(self._work, return_exceptions=True)
         with contextlib.suppress(SQLAlchemyError, OSError):
-            await rescue_worker(engine.database, self._worker.orders.id, reason)
+            await rescue_worker(engine.database, self._worker.orders.id, reason, lost=False)
 
     async def _run(self, worker: WorkerChild, stop: asyncio.Event) -> None:
         loops = [asyncio.create_task(loop()) for loop in (worker.advertises, worker.follows_queues)]

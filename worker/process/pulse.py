@@ -122,7 +122,7 @@ class Pulse:
                 async with self._database.patience():
                     if not lost:
                         await release(self._database, worker_id, overdue)
-                    await rescue_worker(self._database, worker_id, reason)
+                    await rescue_worker(self._database, worker_id, reason, lost=lost)
             except (SQLAlchemyError, OSError) as error:
                 if not said:
                     log.warning("A dead worker's jobs are not taken back yet", error=_first_line(error))

@@ -53,7 +53,14 @@ async def test_a_dead_workers_jobs_are_queued_again_unburnt_under_a_new_epoch(be
     await bench.database.settle()
     assert any(bell.rescue for told in bench.told for bell in told.rings)
     assert [a.outcome for a in await bench.attempts(claimed.id)] == ["lost"]
-    assert (await bench.events())[-2:] == ["job.lost", "job.queued"]
+    assert (await bench.events())[-3:] == ["job.lost", "job.queued", "worker.lost"]
+
+
+async def test_a_process_that_ended_as_it_was_asked_to_is_not_told_as_lost(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    await rescue_worker(bench.database, recorder.worker_id, "drained", lost=False)
+    await rescue_worker(bench.database, recorder.worker_id, "no sign of life")
+    assert "worker.lost" not in await bench.events()
 
 
 async def test_a_lost_job_that_was_asked_to_stop_is_cancelled(bench: Bench) -> None:

@@ -184,7 +184,8 @@ class Replay:
         async with self.database.session() as session:
             for row in await session.scalars(sa.select(OutboxRow).order_by(OutboxRow.id)):
                 for event in row.events:
-                    told.setdefault(event["data"]["job_id"], []).append(event["event_type"])
+                    if event["event_type"].startswith("job."):
+                        told.setdefault(event["data"]["job_id"], []).append(event["event_type"])
         return told
 
 

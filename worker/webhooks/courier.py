@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from worker.batch import MicroBatch
 from worker.db.base import new_id
 from worker.db.session import Database
+from worker.ending import end
 from worker.webhooks.claims import claim, renew, take_back_lost
 from worker.webhooks.fairness import Room
 from worker.webhooks.finishes import Finished, finish
@@ -31,7 +32,7 @@ ALL: Final = 400
 """Requests under way in all: what turns out to be slow gives its room back to others."""
 SLOW_S: Final = 2.0
 FINISH_BATCH: Final = 100
-END_S: Final = 5.0
+END_S: Final = 1.0
 AGAIN_S: Final = 0.5
 
 
@@ -86,9 +87,7 @@ class Courier:
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=END_S)
         left = set(self._tasks)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await end(*left)
         await self._finishes.drain()
         if left:
             await take_back_lost(self._database, self.id)

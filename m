@@ -75,7 +75,8 @@ def e2e(arguments):
 
 
 # Besides the storms: what has a full size of its own.
-CHAOS = ["tests/chaos"] + ["tests/worker/joblogs/test_%s.py" % name for name in ("simulation", "replay", "anchor_bugs")]
+CHAOS = ["tests/chaos", "tests/worker/schedules/test_cron.py"]
+CHAOS += ["tests/worker/joblogs/test_%s.py" % name for name in ("simulation", "replay", "anchor_bugs")]
 
 
 def chaos(arguments):

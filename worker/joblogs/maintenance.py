@@ -19,6 +19,8 @@ from worker.process.models import Upkeep, Worker
 from worker.schedules.history import FIRES_FOR, keep_ends
 from worker.schedules.models import ScheduledJob, ScheduleFire
 from worker.settings import Settings
+from worker.webhooks.models import Webhook, WebhookLog, WebhookMiss, WebhookReplay
+from worker.webhooks.upkeep import forget_old_secrets, past_delivery
 
 BATCH = 1000
 UNDO_FOR = timedelta(hours=1)
@@ -38,7 +40,8 @@ async def purge(database: Database, settings: Settings) -> dict[str, int]:
     purged = {"job_logs": await _purge_jobs(database, timedelta(days=settings.retention_days))}
     async with database.transaction() as session:
         now = await database.now(session)
-        for table, past in _past(now):
+        await forget_old_secrets(session, now)
+        for table, past in _past(now, timedelta(days=settings.retention_days)):
             victims = sa.select(table.__table__.primary_key.columns[0]).where(past).limit(BATCH)
             key = table.__table__.primary_key.columns[0]
             result: Any = await session.execute(sa.delete(table).where(key.in_(victims), past))
@@ -56,7 +59,7 @@ async def _note(session: AsyncSession, purged: dict[str, int], now: datetime) ->
         await session.execute(first.on_conflict_do_update(index_elements=["what"], set_=again))
 
 
-def _past(now: datetime) -> list[tuple[Any, sa.ColumnElement[bool]]]:
+def _past(now: datetime, kept_for: timedelta) -> list[tuple[Any, sa.ColumnElement[bool]]]:
     return [
         (OutboxRow, sa.and_(OutboxRow.created_at < now - OUTBOX_FOR, OutboxRow.matched_at.is_not(None))),
         (IdempotencyKey, IdempotencyKey.created_at < now - IDEMPOTENCY_FOR),
@@ -67,6 +70,10 @@ def _past(now: datetime) -> list[tuple[Any, sa.ColumnElement[bool]]]:
         (Operation, Operation.ended_at < now - TRACES_FOR),
         (ScheduledJob, ScheduledJob.deleted_at < now - UNDO_FOR),
         (ScheduleFire, ScheduleFire.fire_at < now - FIRES_FOR),
+        (WebhookLog, past_delivery(now - kept_for)),
+        (WebhookMiss, WebhookMiss.at < now - OUTBOX_FOR),
+        (WebhookReplay, WebhookReplay.ended_at < now - TRACES_FOR),
+        (Webhook, Webhook.deleted_at < now - UNDO_FOR),
     ]
 
 

@@ -33,7 +33,16 @@ def exposition(found: Figures, broker: dict[str, Any]) -> bytes:
     """The figures in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(
-        _Collected([*_jobs(found), *_queues(found), *_workers(found), *_outbox(found), *_broker(broker)])
+        _Collected(
+            [
+                *_jobs(found),
+                *_queues(found),
+                *_workers(found),
+                *_outbox(found),
+                *_webhooks(found),
+                *_broker(broker),
+            ]
+        )
     )
     return generate_latest(registry)
 
@@ -104,6 +113,18 @@ def _outbox(found: Figures) -> Iterator[Metric]:
     )
     text = "Age of the oldest outbox row that is not published."
     yield GaugeMetricFamily("m_outbox_lag_seconds", text, found.outbox_lag_s)
+
+
+def _webhooks(found: Figures) -> Iterator[Metric]:
+    text = "Attempts of the last 5 minutes, by webhook and outcome."
+    attempts = GaugeMetricFamily("m_webhook_attempts", text, labels=["webhook", "outcome"])
+    for labels, number in found.deliveries.attempts.items():
+        attempts.add_metric(labels, number)
+    yield attempts
+    text = "Deliveries that wait for their first attempt or the next one."
+    yield _by("m_webhook_waiting", text, "webhook", found.deliveries.waiting)
+    text = "1 for a webhook that sends, 0 for one that is switched off."
+    yield _by("m_webhook_enabled", text, "webhook", found.deliveries.enabled)
 
 
 def _broker(stats: dict[str, Any]) -> Iterator[Metric]:

@@ -39,7 +39,7 @@ EVERY_SECOND: Final = 1.0
 SETTLED_S: Final = 0.25
 MOST_PATTERNS: Final = 20
 """How many different patterns one process follows for its pages in one look."""
-EVERYTHING: Final = ("job", "queue", "worker", "catalogue", "schedule")
+EVERYTHING: Final = ("job", "queue", "worker", "catalogue", "schedule", "webhook")
 
 More = Callable[[AsyncConnection, JobView], Awaitable[Context | None]]
 

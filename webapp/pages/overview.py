@@ -30,6 +30,7 @@ from webapp.queries.overview import (
 from webapp.queries.queues import QueueView, list_queues
 from webapp.queries.schedules import late_schedules
 from webapp.queries.views import JobView
+from webapp.queries.webhook_trouble import troubled_webhooks
 from worker.db.base import utc_now
 from worker.engine import Engine
 from worker.errors import UnknownJob
@@ -99,6 +100,7 @@ async def surroundings(running: Engine, connection: AsyncConnection) -> Surround
         unoffered=await unoffered(connection),
         late_schedules=late,
         late_schedule_at=late_at,
+        webhooks=await troubled_webhooks(connection, utc_now()),
     )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from webapp.filters import plural, shortened, span
 from webapp.queries.queues import QueueView
+from webapp.queries.webhook_trouble import Trouble
 from worker.joblogs.dead_letters import FailureGroup
 
 NEW_FOR_S = 3600.0
@@ -42,18 +43,20 @@ class Surroundings:
     late_schedules: int = 0
     late_schedule_at: datetime | None = None
     """How many schedules nobody has looked at in time, and the first instant that waits."""
+    webhooks: Sequence[Trouble] = ()
 
 
 def attention(
     groups: Sequence[FailureGroup], queues: Sequence[QueueView], around: Surroundings, now: datetime
 ) -> list[Attention]:
-    """The machinery, then queues nobody serves, then late ones, then failures: new groups before old ones."""
+    """The machinery, queues nobody serves, late ones, webhooks, then failures: new groups before old ones."""
     return [
         *_machinery(around),
         *_schedules(around),
         *_unserved(queues),
         *_unoffered(queues, around),
         *_late(queues, around, now),
+        *_webhooks(around),
         *_failures(groups, now),
         *_paused(queues),
     ]
@@ -126,6 +129,21 @@ def _late(queues: Sequence[QueueView], around: Surroundings, now: datetime) -> l
                 Attention("retrying", words, f"{plural(queue.waiting, 'job')} waiting", rows, queue.oldest_at)
             )
     return found
+
+
+def _webhooks(around: Surroundings) -> list[Attention]:
+    return [
+        Attention(
+            "failed" if trouble.off_reason else "retrying",
+            f"The webhook {trouble.name} {'was switched off' if trouble.off_reason else 'fails'}",
+            shortened(trouble.off_reason, 160)
+            if trouble.off_reason
+            else f"{plural(trouble.failures, 'failure')} in a row",
+            f"/webhooks/{trouble.webhook_id}",
+            trouble.since,
+        )
+        for trouble in around.webhooks
+    ]
 
 
 def _failures(groups: Sequence[FailureGroup], now: datetime) -> list[Attention]:

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from webapp.queries.webhook_metrics import WebhookFigures, webhook_figures
 from worker.db.base import utc_now
 from worker.events.models import OutboxRow
 from worker.joblogs.backlog import oldest_waiting
@@ -51,6 +52,7 @@ class Figures:
     paused_jobs: list[str] = field(default_factory=list)
     dead_letters: dict[str, float] = field(default_factory=dict)
     """By job: failed, and nobody has resolved it."""
+    deliveries: WebhookFigures = field(default_factory=WebhookFigures)
 
 
 async def figures(connection: AsyncConnection) -> Figures:
@@ -81,6 +83,7 @@ async def figures(connection: AsyncConnection) -> Figures:
         limits={row.name: float(row.concurrency) for row in queues if row.concurrency is not None},
         paused_jobs=list(await connection.scalars(_PAUSED_JOBS)),
         dead_letters={name: float(n) for name, n in await connection.execute(_DEAD_LETTERS)},
+        deliveries=await webhook_figures(connection, now),
     )
 
 

@@ -21,6 +21,7 @@ from webapp.metrics import exposition
 from webapp.queries.metrics import Figures
 from worker import cli, errors, testing
 from worker.engine import Engine
+from worker.events import known
 from worker.events.types import DOC_EVENTS
 from worker.joblogs import states
 from worker.settings import Settings
@@ -134,6 +135,10 @@ STATUS_EVENTS = {
 def test_every_event_stands_in_its_page_once() -> None:
     named = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \|", page("events.md"), re.MULTILINE)
     assert sorted(named) == sorted(event_types())
+
+
+def test_whoever_writes_a_pattern_is_shown_every_event() -> None:
+    assert sorted(known.TYPES) == sorted(event_types())
 
 
 def test_an_event_named_by_a_status_is_one_that_states_know() -> None:

@@ -30,16 +30,19 @@ from webapp.pages import (
     accounts,
     audit,
     dead_letters,
+    deliveries,
     effects,
     job_logs,
     overview,
     schedule_actions,
     settings,
     signing_in,
+    webhook_actions,
 )
 from webapp.pages import events as events_pages
 from webapp.pages import jobs as jobs_pages
 from webapp.pages import schedules as schedules_pages
+from webapp.pages import webhooks as webhooks_pages
 from webapp.pages import workers as workers_pages
 from webapp.paths import folder
 from webapp.security import MAX_BODY_BYTES, Gate, Rules
@@ -56,6 +59,9 @@ PAGES: Final = [
     *jobs_pages.routes,
     *schedules_pages.routes,
     *schedule_actions.routes,
+    *webhooks_pages.routes,
+    *webhook_actions.routes,
+    *deliveries.routes,
     *events_pages.routes,
     *workers_pages.routes,
     *signing_in.routes,

@@ -307,6 +307,7 @@ WEBHOOK_TRIAL: dict[str, Any] = {
     "delivers": False,
     "why": {"reason": "condition", "detail": "data.queue == 'mail' is false"},
     "condition_value": "false",
+    "condition_error": None,
     "body": '{"type":"job.failed","timestamp":"2026-11-22T09:00:00.254Z","data":{"queue":"default"}}',
     "body_error": None,
     "addresses": ["203.0.113.7"],

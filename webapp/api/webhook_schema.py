@@ -199,6 +199,7 @@ class WebhookTrial(Struct):
     delivers: bool
     why: Why | None
     condition_value: str | None
+    condition_error: str | None
     body: Annotated[str | None, Meta(description="the exact bytes that would be sent")]
     body_error: str | None
     addresses: Annotated[list[str], Meta(description="where the request would go")]

@@ -108,6 +108,7 @@ async def dry_run(request: AnyRequest) -> WebhookTrial:
         made.delivers,
         why,
         made.condition_value,
+        made.condition_error,
         made.body,
         made.body_error,
         list(made.addresses),

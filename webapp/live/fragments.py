@@ -16,11 +16,14 @@ from webapp.live.lists import NewJobs
 from webapp.live.sources import Context, Fragment, FragmentSource, Ids, Load, Render, Source
 from webapp.pages.bulk import load_operations
 from webapp.pages.dead_letters import GROUPS
+from webapp.pages.deliveries import delivery_context
 from webapp.pages.events import pattern_of, rev_of
 from webapp.pages.overview import PROBE, probe_view, surroundings
 from webapp.pages.workers import broker
 from webapp.queries.attention import attention
 from webapp.queries.counters import counters
+from webapp.queries.deliveries import list_deliveries, load_deliveries, load_replays, one_delivery
+from webapp.queries.deliveries import rev_of as deliveries_rev
 from webapp.queries.events import newest
 from webapp.queries.job_logs import load_jobs, load_whole_jobs
 from webapp.queries.one_job import app_trace, attempts_of, doubts_of, same_error, state_path
@@ -28,6 +31,7 @@ from webapp.queries.overview import feed
 from webapp.queries.queues import list_queues, load_queues
 from webapp.queries.schedules import history, history_rev, load_schedules
 from webapp.queries.views import JobView
+from webapp.queries.webhooks import load_webhooks
 from webapp.queries.workers import load_workers
 from worker.db.base import utc_now
 from worker.engine import Engine
@@ -37,6 +41,7 @@ from worker.joblogs.models import JobLog
 
 EVERY_SECOND: Final = 1.0
 SETTLED_S: Final = 0.25
+WEBHOOK_KINDS: Final = ("webhook", "webhook_log")
 MOST_PATTERNS: Final = 20
 """How many different patterns one process follows for its pages in one look."""
 EVERYTHING: Final = ("job", "queue", "worker", "catalogue", "schedule", "webhook")
@@ -147,6 +152,41 @@ SCHEDULES: Final = (
 )
 
 
+# What depends on webhooks and their deliveries: read at most once a second
+
+
+async def _webhooks(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    found = await load_webhooks(connection, uuids(ids))
+    return {str(of): {"webhook": view, "rev": view.shown_rev} for of, view in found.items()}
+
+
+async def _newest_deliveries(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    """Read for everybody at once; the template leaves out what is not for the reader's role."""
+    found: dict[str, Context] = {}
+    for of in uuids(ids):
+        page = await list_deliveries(connection, {"webhook_id": str(of)}, "admin")
+        found[str(of)] = {"of": of, "deliveries": page.items, "rev": deliveries_rev(page.items)}
+    return found
+
+
+async def _deliveries(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    found = await load_deliveries(connection, uuids(ids))
+    return {
+        str(of): {"delivery": view, "rev": view.rev, "live": True, "named": True}
+        for of, view in found.items()
+    }
+
+
+async def _delivery_pages(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    found = {of: await one_delivery(connection, of, "admin") for of in uuids(ids)}
+    return {str(of): delivery_context(whole) for of, whole in found.items() if whole is not None}
+
+
+async def _replays(connection: AsyncConnection, ids: Ids) -> Mapping[str, Context]:
+    found = await load_replays(connection, uuids(ids))
+    return {str(of): {"replay": view, "rev": view.rev} for of, view in found.items()}
+
+
 # What depends on many: read at most once a second
 
 
@@ -181,6 +221,7 @@ def _others(engine: Engine) -> list[Fragment]:
         _slow("queue", "overview/_queue.html", queues, "job", "queue", "worker"),
         _slow("worker", "workers/_worker.html", _workers, "job", "worker"),
         *SCHEDULES,
+        *WEBHOOKS,
         _slow("broker", "workers/_broker.html", brokers, "worker"),
         _slow("dead-letters", "dead_letters/_groups.html", _dead_letters, "job"),
         Fragment("dead-letter", "dead_letters/_group.html", _dead_letter, whole=True, every_s=EVERY_SECOND),
@@ -188,6 +229,25 @@ def _others(engine: Engine) -> list[Fragment]:
             "operation", "job_logs/_operation.html", _operations, kinds=("operation",), every_s=EVERY_SECOND
         ),
     ]
+
+
+WEBHOOKS: Final = (
+    Fragment("webhook", "webhooks/_row.html", _webhooks, WEBHOOK_KINDS, whole=True, every_s=EVERY_SECOND),
+    Fragment(
+        "webhook-head", "webhooks/_header.html", _webhooks, WEBHOOK_KINDS, whole=True, every_s=EVERY_SECOND
+    ),
+    Fragment(
+        "deliveries",
+        "webhooks/_deliveries.html",
+        _newest_deliveries,
+        ("webhook_log",),
+        whole=True,
+        every_s=EVERY_SECOND,
+    ),
+    Fragment("delivery", "webhooks/_delivery_row.html", _deliveries, ("webhook_log",)),
+    Fragment("delivery-page", "webhooks/_delivery.html", _delivery_pages, ("webhook_log",)),
+    Fragment("replay", "webhooks/_replay.html", _replays, ("webhook_replay",), every_s=EVERY_SECOND),
+)
 
 
 def _slow(name: str, template: str, load: Load, *kinds: str) -> Fragment:

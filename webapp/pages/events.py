@@ -13,6 +13,7 @@ from webapp.auth import actor, operator, viewer
 from webapp.forms import Form, read_form
 from webapp.pages.shared import Answer, AnyRequest, acting, address, database, gone
 from webapp.queries import events as queries
+from webapp.queries.deliveries import told_of
 from webapp.queries.paging import Cursor
 from worker import strict_json
 from worker.errors import Invalid
@@ -76,6 +77,7 @@ async def show(request: AnyRequest, event_id: str) -> Answer:
         if event is None:
             return gone(request, "event", "/events")
         started = await queries.started_by(connection, event)
+        told = await told_of(connection, event.whole)
     return render.page(
         request,
         "events/show.html",
@@ -83,6 +85,7 @@ async def show(request: AnyRequest, event_id: str) -> Answer:
         nav="events",
         event=event,
         started=started,
+        told=told,
         payload_text=json_text(event.whole),
     )
 

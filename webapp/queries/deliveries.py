@@ -48,6 +48,10 @@ class DeliveryView:
     rev: int
 
     @property
+    def admin_only(self) -> bool:
+        return self.doctype in ADMIN_DOCTYPES
+
+    @property
     def can_replay(self) -> bool:
         return self.status in ("retrying", "success", "failed")
 

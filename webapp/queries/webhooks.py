@@ -142,50 +142,6 @@ async def webhook_names(connection: AsyncConnection) -> list[tuple[UUID, str]]:
     return [(row.id, row.name) for row in await connection.execute(statement)]
 
 
-@dataclass(frozen=True, slots=True)
-class Troubled:
-    """A webhook that needs a person: it was switched off by itself, or has nothing but failures."""
-
-    id: UUID
-    name: str
-    enabled: bool
-    reason: str | None
-    since: datetime | None
-    failures: int
-
-
-async def troubled(connection: AsyncConnection, limit: int = 10) -> list[Troubled]:
-    """Webhooks that the engine switched off, and those whose last three attempts and more all failed."""
-    statement = (
-        sa.select(
-            Webhook.id,
-            Webhook.name,
-            Webhook.enabled,
-            Webhook.disabled_reason,
-            Webhook.disabled_at,
-            WebhookState.failing_since,
-            WebhookState.failures,
-        )
-        .join(WebhookState, WebhookState.webhook_id == Webhook.id)
-        .where(
-            Webhook.deleted_at.is_(None),
-            sa.or_(
-                sa.and_(Webhook.enabled.is_(False), Webhook.disabled_by == "engine"),
-                sa.and_(Webhook.enabled.is_(True), WebhookState.failures >= 3),
-            ),
-        )
-        .order_by(Webhook.name)
-        .limit(limit)
-    )
-    return [
-        Troubled(
-            row.id, row.name, row.enabled, row.disabled_reason,
-            row.failing_since if row.enabled else row.disabled_at, row.failures or 0,
-        )
-        for row in await connection.execute(statement)
-    ]  # fmt: skip
-
-
 async def _views(connection: AsyncConnection, rows: Sequence[sa.Row[Any]]) -> list[WebhookView]:
     ids = [row.id for row in rows]
     states = {

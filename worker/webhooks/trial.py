@@ -21,6 +21,7 @@ class Trial:
     why: Why | None
     condition_value: str | None
     """What the condition is, as JSON; None without one, or when it cannot be evaluated."""
+    condition_error: str | None
     body: str | None
     body_error: str | None
     addresses: tuple[str, ...]
@@ -49,14 +50,15 @@ async def try_out(checks: WebhookChecks, wish: Mapping[str, Any], event: Event, 
         disabled_reason=None,
         created_at=utc_now(),
     )
-    why, value = meant(subscription, event), None
+    why, value, error = meant(subscription, event), None, None
     if subscription.condition:
         verdict = await checks.sandbox.condition(subscription.condition, event)
-        value = verdict.value if verdict.error is None else None
+        error = verdict.error
+        value = verdict.value if error is None else None
         why = why or judged(subscription, verdict)
     body, body_error = await _body(checks, wish, event, desk_url)
     addresses, refused = await _addresses(checks, str(wish.get("url") or ""))
-    return Trial(why, value, body, body_error, addresses, refused)
+    return Trial(why, value, error, body, body_error, addresses, refused)
 
 
 async def _body(

@@ -6,16 +6,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import sqlalchemy as sa
 
 from tests.webapp.api.conftest import NOWHERE, Client
-from worker.db.base import utc_now
+from tests.webapp.webhooks import URL, a_delivery
 from worker.jobs.secret import MASK
 from worker.webhooks import signing
-from worker.webhooks.models import Webhook, WebhookAttempt, WebhookLog
-from worker.webhooks.taker import insert_logs, log_of
-
-URL = "https://93.184.216.34/hook?key=s3cret"
 
 
 async def made(client: Client, name: str = "alerts", **fields: Any) -> dict[str, Any]:
@@ -33,38 +28,7 @@ async def happened(client: Client, event_type: str = "invoice.paid", **fields: A
 
 
 async def delivered(client: Client, webhook: dict[str, Any], status: str = "failed", **fields: Any) -> str:
-    """A delivery as a courier left it, with one attempt."""
-    now = utc_now()
-    async with client.engine.database.transaction() as session:
-        stored = await session.get(Webhook, UUID(webhook["webhook_id"]))
-        event = {
-            "event_id": f"e-{now.timestamp()}",
-            "event_type": "invoice.paid",
-            "data": {"number": 7},
-        } | fields
-        values = log_of(stored, event, now)
-        await insert_logs(session, [values])
-        ended = {
-            "response_code": 500,
-            "response_body": "oops",
-            "attempts": 1,
-            "ended_at": now,
-            "duration_ms": 8.5,
-        }
-        await session.execute(
-            sa.update(WebhookLog)
-            .where(WebhookLog.id == values["id"])
-            .values(status=status, body=b'{"a":1}', body_hash="9f" * 32, **ended)
-        )
-        session.add(
-            WebhookAttempt(
-                webhook_log_id=values["id"], webhook_id=stored.id, number=1, trigger="auto", outcome="failed",
-                started_at=now, ended_at=now, method="POST", url=URL, request_headers={"webhook-id": "x"},
-                peer_ip="93.184.216.34", status_code=500, response_headers={"x": "y"}, response_body="oops",
-                response_truncated=False, dns_ms=1.0, connect_ms=2.0, first_byte_ms=3.0, total_ms=8.5,
-            )
-        )  # fmt: skip
-    return str(values["id"])
+    return str(await a_delivery(client.engine.database, UUID(webhook["webhook_id"]), status, **fields))
 
 
 async def test_a_webhook_is_made_read_changed_and_deleted_and_its_secret_is_shown_once(admin: Client) -> None:
@@ -201,7 +165,8 @@ async def test_a_dry_run_says_which_part_decides_and_what_would_be_sent_where(
     assert (status, tried) == (
         200,
         {
-            "delivers": True, "why": None, "condition_value": "true", "body": '{"n": "a\\"b"}', "body_error": None,
+            "delivers": True, "why": None, "condition_value": "true",
+            "condition_error": None, "body": '{"n": "a\\"b"}', "body_error": None,
             "addresses": ["93.184.216.34"], "refused": None,
         },
     )  # fmt: skip
@@ -248,7 +213,7 @@ async def test_deliveries_are_listed_filtered_and_paged_and_one_has_its_attempts
     assert ([log["log_id"] for log in rest["items"]], rest["next_cursor"]) == ([ids[0]], None)
     for query, expected in [
         ("status=success", {mine}), ("event=invoice.*", {*ids, mine}), ("event=job.>", set()),
-        ("response_code=500", {*ids, mine}), (f"webhook_id={other['webhook_id']}", {mine}),
+        ("response_code=500", set(ids)), (f"webhook_id={other['webhook_id']}", {mine}),
         ("after=2099-01-01T00:00:00Z", set()), ("error_class=dns", set()),
     ]:  # fmt: skip
         items = (await viewer.call("GET", f"/webhook-logs?{query}"))[1]["items"]

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from tests.webapp.webhooks import a_delivery, a_webhook
 from webapp.live.waiting import FRAME_BYTES
 from webapp.paths import folder
 from worker.db.base import new_id, utc_now
@@ -16,6 +17,7 @@ from worker.joblogs.models import JobAttempt, JobCounter
 from worker.jobs.models import Queue
 from worker.process.models import Worker
 from worker.schedules.models import ScheduledJob, ScheduleFire
+from worker.webhooks.models import Webhook, WebhookLog, WebhookReplay
 
 EVIL = "<img src=x onerror=alert(1)></hx-partial>"
 
@@ -54,7 +56,30 @@ async def schedule_id(one):
 
 
 @pytest.fixture
-async def keys(one, worker_id, schedule_id):
+async def webhook_keys(one):
+    """A webhook that switched itself off, a delivery that failed, a batch that was stopped."""
+    database = one.engine.database
+    webhook_id = await a_webhook(database, EVIL, event="job.>", payload_template=EVIL)
+    log_id = await a_delivery(database, webhook_id, answer=EVIL, event_type="job.failed", data={"a": EVIL})
+    now, replay_id = utc_now(), new_id()
+    async with database.transaction() as session:
+        values = {"enabled": False, "disabled_by": "engine", "disabled_reason": EVIL, "disabled_at": now}
+        await session.execute(sa.update(Webhook).values(**values))
+        session.add(
+            WebhookReplay(
+                id=replay_id, filter={"event": EVIL}, cutoff=now, status="stopped", total=3, done=1, refused=1,
+                refusals=[{"log_id": EVIL, "why": EVIL}], next_at=now, user_id=EVIL, created_at=now, ended_at=now,
+            )
+        )  # fmt: skip
+    return [
+        *(f"{name}:{webhook_id}" for name in ("webhook", "webhook-head", "deliveries")),
+        *(f"{name}:{log_id}" for name in ("delivery", "delivery-page")),
+        f"replay:{replay_id}",
+    ]
+
+
+@pytest.fixture
+async def keys(one, worker_id, schedule_id, webhook_keys):
     """One key of every name in the templates."""
     now = utc_now()
     job = await one.job(
@@ -90,6 +115,7 @@ async def keys(one, worker_id, schedule_id):
         "dead-letters:all",
         f"dead-letter:{'f' * 32}",
         *[f"{name}:{schedule_id}" for name in ("schedule", "schedule-head", "schedule-history")],
+        *webhook_keys,
     ]
 
 
@@ -194,3 +220,45 @@ async def test_a_queue_that_is_paused_says_so_within_a_second(one, worker_id):
             await session.execute(sa.update(Queue).values(paused_at=None, rev=Queue.rev + 1))
             changed(session, "queue", "default", 2)
         await page.shows("/queues/default/pause")
+
+
+async def test_what_was_sent_about_people_reaches_admins_alone(one):
+    database = one.engine.database
+    webhook_id = await a_webhook(database, event="doc.*")
+    log_id = await a_delivery(
+        database, webhook_id, doctype="User", event_type="doc.updated", answer="secretive"
+    )
+    watched = [(f"deliveries:{webhook_id}", ""), (f"delivery:{log_id}", ""), (f"delivery-page:{log_id}", "")]
+    for role in ("operator", "admin"):
+        async with one.page(role=role) as page:
+            await page.watch(*watched)
+            for key, _ in watched:
+                await page.shows(f"""hx-target="[data-live='{key}']\"""")
+            assert ("doc.updated" in page.html, "secretive" in page.html) == (
+                role == "admin",
+                role == "admin",
+            )
+
+
+async def test_a_delivery_turns_green_on_every_page_that_shows_it(one):
+    database = one.engine.database
+    webhook_id = await a_webhook(database)
+    log_id = await a_delivery(database, webhook_id, status="sending")
+    keys = [
+        f"deliveries:{webhook_id}",
+        f"webhook:{webhook_id}",
+        f"delivery:{log_id}",
+        f"delivery-page:{log_id}",
+    ]
+    async with one.page() as page:
+        await page.watch(*[(key, "") for key in keys])
+        for key in keys:
+            await page.shows(f"'{key}'")
+        page.messages.clear()
+        async with database.transaction() as session:
+            ended = {"status": "success", "response_code": 204, "rev": WebhookLog.rev + 1}
+            await session.execute(sa.update(WebhookLog).values(**ended))
+            changed(session, "webhook_log", log_id, 2)
+        for key in keys:
+            await page.shows(f"'{key}'")
+        await page.shows("Success")

@@ -75,6 +75,9 @@ class CommitListener(Protocol):
     def __call__(self, pending: Pending) -> Awaitable[None]: ...
 
 
+_CLOCK = sa.text("SELECT clock_timestamp()")
+
+
 class Database:
     """One process's access to the database. `clock` replaces the time that every action goes by, for simulations."""
 
@@ -147,7 +150,7 @@ class Database:
         """The instant all processes agree on: the server's on PostgreSQL, this machine's on SQLite."""
         if self.clock is not None:
             return self.clock()
-        at: datetime = (await session.execute(sa.text("SELECT clock_timestamp()"))).scalar_one()
+        at: datetime = (await session.execute(_CLOCK)).scalar_one()
         return at
 
     async def settle(self) -> None:

@@ -35,6 +35,7 @@ from worker.schedules import clock
 from worker.schedules.code import CodeSchedules
 from worker.settings import Settings
 from worker.webhooks import replays, taker
+from worker.webhooks.claims import LOST_BATCH, take_back_lost
 from worker.webhooks.courier import Courier
 from worker.webhooks.sandbox import Sandbox
 from worker.webhooks.sending import HttpSender
@@ -164,6 +165,7 @@ def loops(engine: Engine) -> list[Loop]:
             end=conditions.close,
         ),
         Loop("courier", 0.25, courier, wake=to_deliver, end=end_deliveries),
+        Loop("lost deliveries", 1.0, lambda: take_back_lost(database), full=LOST_BATCH, patience_s=SOON_S),
         Loop("replays", 0.5, lambda: replays.run_pending(database)),
         Loop("backlog", 15.0, lambda: backlog.watch(database, settings)),
         Loop("counts", 1.0, lambda: counters.fold(database), full=5000),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,9 +22,10 @@ LOST: Final = "Its courier died or was cut off while it sent this: nobody knows 
 
 _WAITING = sa.text(DUE)  # literals, so that the planner sees the partial indexes
 _SENDING = sa.text("status = 'sending'")
-_TEST = sa.text("trigger = 'test'")
+IS_TEST: Final = "trigger = 'test'"
+_TEST = sa.text(IS_TEST)
 _TAKEN = (
-    "id", "epoch", "webhook_id", "event_id", "event", "next_trigger", "tries", "attempts", "asked_by", "body", "rev",
+    "id", "epoch", "webhook_id", "event_id", "event", "next_trigger", "tries", "attempts", "asked_by", "body", "rev", "due_at",
 )  # fmt: skip
 _OF_WEBHOOK = (
     "url", "method", "headers", "secret_headers", "payload_template", "secret", "previous_secret", "timeout_s", "retry", "max_retries",
@@ -43,8 +45,8 @@ async def claim(
         return [], set()
     async with database.transaction() as session:
         now = await database.now(session)
-        mine = await _lock(session, [wish.webhook_id for wish in wanted])
-        wishes = await _wishes(session, now, slow, mine)
+        locked = await session.scalars(_LOCK, {"among": [wish.webhook_id for wish in wanted]})
+        wishes = await _wishes(session, now, slow, locked.all())
         given = share(wishes, room, now)
         picks = [(wish, given[wish.webhook_id]) for wish in wishes if wish.webhook_id in given]
         deliveries = await _take(session, courier_id, picks, now, now + timedelta(seconds=lease_s))
@@ -69,9 +71,7 @@ async def take_back_lost(database: Database, courier_id: UUID | None = None) -> 
     if courier_id is None:
         async with database.read() as connection:
             now = await database.now(connection)
-            found = sa.select(sa.literal(1)).select_from(WebhookLog)
-            lost = _SENDING & (WebhookLog.claimed_until < now)
-            if (await connection.execute(found.where(lost).limit(1))).first() is None:
+            if (await connection.execute(_LOST, {"now": now})).first() is None:
                 return 0
     async with database.transaction() as session:
         now = await database.now(session)
@@ -95,41 +95,12 @@ async def _wishes(
     slow: Collection[UUID],
     among: Sequence[UUID] | None = None,
 ) -> list[Wish]:
-    due = _first_due(now)
-    test_due = _first_due(now, _TEST)
-    sending = (
-        sa.select(sa.func.count()).where(WebhookLog.webhook_id == Webhook.id, _SENDING).scalar_subquery()
-    )
-    free = sa.or_(WebhookState.held_until.is_(None), WebhookState.held_until <= now)
-    open_ = sa.and_(Webhook.enabled, free)
-    first = sa.case((open_, due), else_=test_due)
-    statement = (
-        sa.select(
-            Webhook.id.label("webhook_id"), Webhook.concurrency, Webhook.rate_per_s, sending.label("sending"),
-            WebhookState.failures, WebhookState.paced_to,
-            sa.type_coerce(first, WebhookLog.due_at.type).label("due_at"), sa.not_(open_).label("only_tests"),
-        )
-        .join(WebhookState, WebhookState.webhook_id == Webhook.id)
-        .where(Webhook.deleted_at.is_(None), first.is_not(None))
-    )  # fmt: skip
-    if among is not None:
-        statement = statement.where(Webhook.id.in_(among))
-    rows = (await connection.execute(statement)).mappings()
-    return [Wish(**row, slow=row["webhook_id"] in slow) for row in rows]
-
-
-def _first_due(now: datetime, *which: sa.TextClause) -> sa.ScalarSelect[Any]:
-    first = sa.select(WebhookLog.due_at).where(
-        WebhookLog.webhook_id == Webhook.id, _WAITING, WebhookLog.due_at <= now, *which
-    )
-    return first.order_by(WebhookLog.due_at).limit(1).correlate(Webhook).scalar_subquery()
-
-
-async def _lock(session: AsyncSession, webhook_ids: Sequence[UUID]) -> list[UUID]:
-    """Those whose limits nobody else looks at just now."""
-    statement = sa.select(WebhookState.webhook_id).where(WebhookState.webhook_id.in_(webhook_ids))
-    locked = statement.order_by(WebhookState.webhook_id).with_for_update(skip_locked=True)
-    return list(await session.scalars(locked))
+    """The webhooks with deliveries that are due, of all or of these."""
+    if among is None:
+        found = await connection.execute(_WISHES, {"now": now})
+    else:
+        found = await connection.execute(_WISHES_AMONG, {"now": now, "among": among})
+    return [Wish(**row, slow=row["webhook_id"] in slow) for row in found.mappings()]
 
 
 async def _take(
@@ -141,45 +112,108 @@ async def _take(
 ) -> list[Delivery]:
     if not picks:
         return []
-    webhooks = await _webhooks(session, [wish.webhook_id for wish, _ in picks])
-    oldest = [_oldest(wish, count, now) for wish, count in picks]
-    statement = (
-        sa.update(WebhookLog)
-        .where(WebhookLog.id.in_(sa.union_all(*oldest)), _WAITING)
-        .values(
-            status="sending",
-            claimed_by=courier_id,
-            claimed_at=now,
-            claimed_until=until,
-            attempted_at=now,
-            ended_at=None,
-            tries=WebhookLog.tries + 1,
-            attempts=WebhookLog.attempts + 1,
-            epoch=WebhookLog.epoch + 1,
-            rev=WebhookLog.rev + 1,
+    values: dict[str, Any] = {"now": now}
+    for n, (wish, count) in enumerate(picks):
+        values |= {f"webhook{n}": wish.webhook_id, f"count{n}": count}
+    oldest = await session.scalars(_oldest(tuple(wish.only_tests for wish, _ in picks)), values)
+    rows = (
+        await session.execute(
+            _CLAIM, {"ids": oldest.all(), "courier": courier_id, "now": now, "until": until}
         )
-        .returning(*(getattr(WebhookLog, name) for name in _TAKEN))
-        .execution_options(synchronize_session=False)
-    )
-    rows = (await session.execute(statement)).all()
+    ).all()
+    webhooks = await _webhooks(session, [wish.webhook_id for wish, _ in picks])
     for row in rows:
         changed(session, "webhook_log", row.id, row.rev)
     return [_delivery(row, webhooks[row.webhook_id]) for row in rows]
 
 
-def _oldest(wish: Wish, count: int, now: datetime) -> sa.Select[Any]:
-    due = sa.select(WebhookLog.id).where(
-        WebhookLog.webhook_id == wish.webhook_id, _WAITING, WebhookLog.due_at <= now
+# Statements are made once: making them takes longer than what the database does with them.
+
+_NOW = sa.bindparam("now", type_=WebhookLog.due_at.type)
+
+
+def _first_due(*which: sa.TextClause) -> sa.ScalarSelect[Any]:
+    first = sa.select(WebhookLog.due_at).where(
+        WebhookLog.webhook_id == Webhook.id, _WAITING, WebhookLog.due_at <= _NOW, *which
     )
-    if wish.only_tests:
-        due = due.where(_TEST)
-    return sa.select(due.order_by(WebhookLog.due_at).limit(count).subquery().c.id)
+    return first.order_by(WebhookLog.due_at).limit(1).correlate(Webhook).scalar_subquery()
+
+
+def _wishes_of(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    sending = sa.select(sa.func.count()).where(WebhookLog.webhook_id == Webhook.id, _SENDING)
+    free = sa.or_(WebhookState.held_until.is_(None), WebhookState.held_until <= _NOW)
+    is_open = sa.and_(Webhook.enabled, free)
+    first = sa.case((is_open, _first_due()), else_=_first_due(_TEST))
+    every = (
+        sa.select(
+            Webhook.id.label("webhook_id"), Webhook.concurrency, Webhook.rate_per_s,
+            sending.scalar_subquery().label("sending"), WebhookState.failures, WebhookState.paced_to,
+            sa.type_coerce(first, WebhookLog.due_at.type).label("due_at"), sa.not_(is_open).label("only_tests"),
+        )
+        .join(WebhookState, WebhookState.webhook_id == Webhook.id)
+        .where(Webhook.deleted_at.is_(None), *which)
+        .subquery()
+    )  # fmt: skip
+    return sa.select(every).where(every.c.due_at.is_not(None))
+
+
+_WISHES = _wishes_of()
+_WISHES_AMONG = _wishes_of(Webhook.id.in_(sa.bindparam("among", expanding=True)))
+_LOCK = (
+    sa.select(WebhookState.webhook_id)
+    .where(WebhookState.webhook_id.in_(sa.bindparam("among", expanding=True)))
+    .order_by(WebhookState.webhook_id)
+    .with_for_update(skip_locked=True)
+)
+"""Those whose limits nobody else looks at just now."""
+_CLAIM = (
+    sa.update(WebhookLog)
+    .where(WebhookLog.id.in_(sa.bindparam("ids", expanding=True)), _WAITING)
+    .values(
+        status="sending",
+        claimed_by=sa.bindparam("courier", type_=WebhookLog.claimed_by.type),
+        claimed_at=_NOW,
+        claimed_until=sa.bindparam("until", type_=WebhookLog.due_at.type),
+        attempted_at=_NOW,
+        ended_at=None,
+        tries=WebhookLog.tries + 1,
+        attempts=WebhookLog.attempts + 1,
+        epoch=WebhookLog.epoch + 1,
+        rev=WebhookLog.rev + 1,
+    )
+    .returning(*(getattr(WebhookLog, name) for name in _TAKEN))
+    .execution_options(synchronize_session=False)
+)
+_LOST = (
+    sa.select(sa.literal(1)).select_from(WebhookLog).where(_SENDING, WebhookLog.claimed_until < _NOW).limit(1)
+)
+
+
+_OLDEST = (
+    "SELECT id FROM (SELECT id FROM webhook_logs "
+    "WHERE webhook_id = :webhook{n} AND {due}{which} AND due_at <= :now "
+    "ORDER BY due_at LIMIT :count{n}) AS oldest{n}"
+)
+
+
+@lru_cache(512)
+def _oldest(only_tests: tuple[bool, ...]) -> sa.TextualSelect:
+    """The ids of what is due longest, so many of each webhook. From a webhook that is off or held back only tests go out."""
+    each = [
+        _OLDEST.format(n=n, due=DUE, which=f" AND {IS_TEST}" if tests else "")
+        for n, tests in enumerate(only_tests)
+    ]
+    typed = [sa.bindparam(f"webhook{n}", type_=sa.Uuid()) for n in range(len(only_tests))]
+    counts = [sa.bindparam(f"count{n}", type_=sa.Integer()) for n in range(len(only_tests))]
+    return sa.text(" UNION ALL ".join(each)).bindparams(_NOW, *typed, *counts).columns(id=sa.Uuid())
 
 
 def _delivery(row: Any, webhook: Webhook) -> Delivery:
     return Delivery(
         id=row.id,
         epoch=row.epoch,
+        rev=row.rev,
+        due_at=row.due_at,
         webhook_id=row.webhook_id,
         webhook_name=webhook.name,
         event_id=row.event_id,

@@ -64,7 +64,6 @@ class Courier:
     async def __call__(self) -> int:
         """Claims what is due and starts it; answers how many."""
         await self._keep_leases()
-        await take_back_lost(self._database)
         now = time.monotonic()
         slow = {flight.webhook_id for flight in self._flights.values() if now - flight.since > SLOW_S}
         deliveries, doubtful = await claim(self._database, self.id, self._room(now), slow, self._lease_s)

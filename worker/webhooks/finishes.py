@@ -20,6 +20,9 @@ from worker.webhooks.retries import GIVE_UP_AFTER, GONE, Next, follow, gives_up
 from worker.webhooks.standing import charge, switch_off
 
 ERROR_LENGTH: Final = 2000
+_OUTCOME: Final = (
+    "status", "ended_at", "due_at", "next_trigger", "response_code", "response_body", "error", "error_class", "duration_ms",
+)  # fmt: skip
 MEASURED: Final = (
     "peer_ip", "response_headers", "response_body", "response_truncated", "dns_ms", "connect_ms", "tls_ms",
     "first_byte_ms", "total_ms",
@@ -39,105 +42,141 @@ async def finish(database: Database, finished: Sequence[Finished]) -> list[bool]
     """Records attempts in one transaction; answers for each whether it counted, or came too late and was dropped."""
     async with database.transaction() as session:
         now = await database.now(session)
-        written = {
-            each.delivery.id: await _write(session, each, now)
-            for each in sorted(finished, key=lambda each: each.delivery.id)
-        }
-        ends = await _stand(session, [each for each in finished if written[each.delivery.id]], written)
+        held = await _held(session, finished)
+        mine = [
+            (each, _next(each, now)) for each in finished if held.get(each.delivery.id) == each.delivery.epoch
+        ]
+        await _write(session, mine, now)
+        ends = await _stand(session, mine)
     for webhook_id, reason in ends.items():  # a transaction of its own: edits lock a webhook before its state
         async with database.transaction() as session:
             await switch_off(session, webhook_id, reason)
-    return [written[each.delivery.id] is not None for each in finished]
+    counted = {each.delivery.id for each, _ in mine}
+    return [each.delivery.id in counted for each in finished]
 
 
-async def _write(session: AsyncSession, each: Finished, now: datetime) -> Next | None:
-    delivery, sent = each.delivery, each.sent
-    then = follow(
-        sent.outcome,
+_HELD = (
+    sa.select(WebhookLog.id, WebhookLog.epoch)
+    .where(WebhookLog.id.in_(sa.bindparam("ids", expanding=True)), WebhookLog.status == "sending")
+    .order_by(WebhookLog.id)
+    .with_for_update()
+)
+_ENDED = (
+    sa.update(WebhookLog.__table__)  # type: ignore[arg-type]
+    .where(WebhookLog.__table__.c.id == sa.bindparam("log_id"))
+    .values(
+        {name: sa.bindparam(name) for name in (*_OUTCOME, "body", "body_hash")}
+        | {"claimed_by": None, "claimed_until": None, "rev": WebhookLog.__table__.c.rev + 1}
+    )
+)
+
+
+async def _held(session: AsyncSession, finished: Sequence[Finished]) -> dict[UUID, int]:
+    """The epochs under which these deliveries are being sent now, their rows locked."""
+    rows = await session.execute(_HELD, {"ids": [each.delivery.id for each in finished]})
+    return {row.id: row.epoch for row in rows}
+
+
+def _next(each: Finished, now: datetime) -> Next:
+    delivery = each.delivery
+    return follow(
+        each.sent.outcome,
         tries=delivery.tries,
         max_retries=0 if delivery.trigger == "test" else delivery.max_retries,
         plan=delivery.retry,
         now=now,
         random=each.random,
     )
-    ended = then.due_at is None
-    values: dict[str, Any] = {
+
+
+async def _write(session: AsyncSession, mine: Sequence[tuple[Finished, Next]], now: datetime) -> None:
+    """The deliveries and their attempts, two statements for any number of them."""
+    if not mine:
+        return
+    connection = await session.connection()
+    await connection.execute(_ENDED, [_values(each, then, now) for each, then in mine])
+    await connection.execute(
+        sa.insert(WebhookAttempt.__table__),  # type: ignore[arg-type]
+        [_attempt(each, then) for each, then in mine],
+    )
+    for each, _ in mine:
+        changed(session, "webhook_log", each.delivery.id, each.delivery.rev + 1)
+
+
+def _values(each: Finished, then: Next, now: datetime) -> dict[str, Any]:
+    delivery, sent = each.delivery, each.sent
+    body = delivery.body if delivery.body is not None else sent.body
+    return {
+        "log_id": delivery.id,
         "status": then.status,
-        "ended_at": now if ended else None,
+        "ended_at": now if then.due_at is None else None,
+        "due_at": then.due_at or delivery.due_at,
+        "next_trigger": "auto" if then.due_at is not None else delivery.trigger,
         "response_code": sent.outcome.status_code,
         "response_body": sent.response_body,
         "error": _error(sent),
         "error_class": _error_class(sent),
         "duration_ms": sent.total_ms,
-        "claimed_by": None,
-        "claimed_until": None,
-        "rev": WebhookLog.rev + 1,
+        "body": body,
+        "body_hash": sha256(body).hexdigest() if body is not None else None,
     }
-    if sent.body is not None and delivery.body is None:
-        values |= {"body": sent.body, "body_hash": sha256(sent.body).hexdigest()}
-    if then.due_at is not None:
-        values |= {"due_at": then.due_at, "next_trigger": "auto"}
-    mine = sa.and_(
-        WebhookLog.id == delivery.id, WebhookLog.epoch == delivery.epoch, WebhookLog.status == "sending"
-    )
-    statement = sa.update(WebhookLog).where(mine).values(**values).returning(WebhookLog.rev)
-    rev = (await session.execute(statement.execution_options(synchronize_session=False))).scalar()
-    if rev is None:
-        return None
-    session.add(_attempt(each, then))
-    changed(session, "webhook_log", delivery.id, rev)
-    return then
 
 
-def _attempt(each: Finished, then: Next) -> WebhookAttempt:
+def _attempt(each: Finished, then: Next) -> dict[str, Any]:
     delivery, sent = each.delivery, each.sent
-    return WebhookAttempt(
-        id=new_id(),
-        webhook_log_id=delivery.id,
-        webhook_id=delivery.webhook_id,
-        number=delivery.number,
-        trigger=delivery.trigger,
-        user_id=delivery.asked_by if delivery.trigger != "auto" else None,
-        outcome="success" if sent.outcome.succeeded else "failed",
-        started_at=sent.started_at,
-        ended_at=sent.ended_at,
-        method=delivery.method,
-        url=delivery.url,
-        request_headers=dict(sent.request_headers),
-        status_code=sent.outcome.status_code,
-        error_class=_error_class(sent),
-        error=_error(sent),
-        next_attempt_at=then.due_at,
+    return {
+        "id": new_id(),
+        "webhook_log_id": delivery.id,
+        "webhook_id": delivery.webhook_id,
+        "number": delivery.number,
+        "trigger": delivery.trigger,
+        "user_id": delivery.asked_by if delivery.trigger != "auto" else None,
+        "outcome": "success" if sent.outcome.succeeded else "failed",
+        "started_at": sent.started_at,
+        "ended_at": sent.ended_at,
+        "method": delivery.method,
+        "url": delivery.url,
+        "request_headers": dict(sent.request_headers),
+        "status_code": sent.outcome.status_code,
+        "error_class": _error_class(sent),
+        "error": _error(sent),
+        "next_attempt_at": then.due_at,
         **{name: getattr(sent, name) for name in MEASURED},
-    )
+    }
 
 
-async def _stand(
-    session: AsyncSession, finished: Sequence[Finished], written: dict[UUID, Next | None]
-) -> dict[UUID, str]:
+async def _stand(session: AsyncSession, mine: Sequence[tuple[Finished, Next]]) -> dict[UUID, str]:
     """Notes how the webhooks fare; answers those that are to be switched off, and why."""
     ends: dict[UUID, str] = {}
-    for webhook_id in sorted({each.delivery.webhook_id for each in finished}):
-        of = [each for each in finished if each.delivery.webhook_id == webhook_id]
-        good = [n for n, each in enumerate(of) if each.sent.outcome.succeeded]
-        if good:
-            await _recovered(session, webhook_id)
-        bad = [each for each in of[good[-1] + 1 if good else 0 :] if each.sent.outcome.charged]
-        nexts = [then for each in of if (then := written[each.delivery.id]) is not None]
+    by_webhook: dict[UUID, list[tuple[Finished, Next]]] = {}
+    for each, then in mine:
+        by_webhook.setdefault(each.delivery.webhook_id, []).append((each, then))
+    await _recovered(
+        session, [i for i, of in by_webhook.items() if any(each.sent.outcome.succeeded for each, _ in of)]
+    )
+    for webhook_id, of in sorted(by_webhook.items()):
+        good = [n for n, (each, _) in enumerate(of) if each.sent.outcome.succeeded]
+        bad = [each for each, _ in of[good[-1] + 1 if good else 0 :] if each.sent.outcome.charged]
         if bad:
-            await _failed(session, webhook_id, bad, nexts, ends)
-        if any(then.gone for then in nexts):
+            await _failed(session, webhook_id, bad, [then for _, then in of], ends)
+        if any(then.gone for _, then in of):
             ends[webhook_id] = f"the receiver answered {GONE} Gone: it does not want these events any more"
     return ends
 
 
-async def _recovered(session: AsyncSession, webhook_id: UUID) -> None:
-    await session.execute(
-        sa.update(WebhookState)
-        .where(WebhookState.webhook_id == webhook_id, WebhookState.failures > 0)
-        .values(failing_since=None, failures=0)
-        .execution_options(synchronize_session=False)
+_RECOVERED = (
+    sa.update(WebhookState.__table__)  # type: ignore[arg-type]
+    .where(
+        WebhookState.__table__.c.webhook_id.in_(sa.bindparam("ids", expanding=True)),
+        WebhookState.__table__.c.failures > 0,
     )
+    .values(failing_since=None, failures=0)
+)
+
+
+async def _recovered(session: AsyncSession, webhook_ids: list[UUID]) -> None:
+    if webhook_ids:
+        await (await session.connection()).execute(_RECOVERED, {"ids": webhook_ids})
 
 
 async def _failed(

@@ -37,6 +37,8 @@ class Delivery:
 
     id: UUID
     epoch: int
+    rev: int
+    due_at: datetime
     webhook_id: UUID
     webhook_name: str
     event_id: str

@@ -19,6 +19,7 @@ from worker.events.takers import hand_over
 from worker.joblogs.enqueue import Reception
 from worker.settings import Settings
 from worker.webhooks import actions, replays
+from worker.webhooks.claims import take_back_lost
 from worker.webhooks.courier import Courier
 from worker.webhooks.matching import Event
 from worker.webhooks.models import Webhook, WebhookAttempt, WebhookLog, WebhookMiss, WebhookState
@@ -147,6 +148,7 @@ class Desk:
     async def send(self, courier: Courier | None = None) -> int:
         """Sends what is due, until nothing is."""
         courier, done = courier or self.courier, 0
+        await take_back_lost(self.database)
         while started := await courier():
             done += started
             await courier.settle()

@@ -29,7 +29,7 @@ from worker.webhooks.wishes import checked
 
 ADA = Actor("ada", role="admin")
 WITHIN_S = 30
-OURS = ("takers", "courier", "replays")
+OURS = ("takers", "courier", "lost deliveries", "replays")
 
 
 class Site:

@@ -43,7 +43,7 @@ class Bench:
 
     def delivery(self, url: str, **values: Any) -> Delivery:
         fields: dict[str, Any] = {
-            "id": new_id(), "epoch": 1, "webhook_id": new_id(), "webhook_name": "hook",
+            "id": new_id(), "epoch": 1, "rev": 2, "due_at": utc_now(), "webhook_id": new_id(), "webhook_name": "hook",
             "event_id": EVENT["event_id"], "event": EVENT, "trigger": "auto", "tries": 1, "number": 1,
             "asked_by": None, "body": None, "url": url, "method": "POST", "headers": {}, "secret_headers": {},
             "payload_template": None, "secret": secrets.seal(self.key, self.secret), "previous_secret": None,

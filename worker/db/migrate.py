@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -23,13 +21,24 @@ from worker.settings import without_password
 LOCK = 7_305_522_260_117
 """The advisory lock under which PostgreSQL is migrated."""
 
+MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION = sa.table("alembic_version", sa.column("version_num"))
+
 T = TypeVar("T")
 
 
+@cache
 def head() -> str:
-    """The revision this program was written for."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None
+    """The revision this program was written for: the one that no other builds on.
+
+    Read from the files' text. Every process asks at its start, and Alembic with all migrations takes a tenth of that.
+    """
+    texts = [path.read_text(encoding="utf-8") for path in (MIGRATIONS / "versions").glob("*.py")]
+    made, built_on = (
+        {found[1] for text in texts if (found := re.search(rf'^{name}\b.*= "(\w+)"$', text, re.MULTILINE))}
+        for name in ("revision", "down_revision")
+    )
+    [revision] = made - built_on
     return revision
 
 
@@ -81,22 +90,22 @@ async def _on_connection(engine: AsyncEngine, use: Callable[[sa.Connection], T])
 
 
 def _upgrade(connection: sa.Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-    config = _config()
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    return config
+    if not sa.inspect(connection).has_table(VERSION.name):
+        return None
+    return connection.scalar(sa.select(VERSION.c.version_num))
 
 
 def _first_line(error: BaseException) -> str:

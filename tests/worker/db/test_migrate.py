@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from worker.db import migrate
 from worker.db.base import metadata
@@ -76,3 +78,15 @@ async def test_the_audit_log_can_be_sealed_once_and_never_changed(database_url: 
             async with database.transaction() as session:
                 await session.execute(sa.text(change))
     await database.close()
+
+
+def test_the_revision_that_the_files_tell_is_alembics() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrate.MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    assert migrate.head() == ScriptDirectory.from_config(config).get_current_head()
+
+
+def test_a_process_starts_without_alembic() -> None:
+    code = "import sys, worker.process.child, worker.process.clerk; sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

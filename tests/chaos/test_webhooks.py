@@ -55,9 +55,12 @@ async def everything_arrived(site: Site, hooks: list[Any], timeout_s: float) -> 
     live = [hook.id for hook in hooks[:LIVE]]
 
     async def done() -> bool:
-        unmatched = await site.rows(OutboxRow, OutboxRow.matched_at.is_(None))
-        waiting = await site.rows(WebhookLog, WebhookLog.webhook_id.in_(live), WebhookLog.status != "success")
-        return not unmatched and not waiting
+        database = site.engine.database
+        if await database.any(OutboxRow, OutboxRow.matched_at.is_(None)):
+            return False
+        return not await database.any(
+            WebhookLog, WebhookLog.webhook_id.in_(live), WebhookLog.status != "success"
+        )
 
     await site.until(done, timeout_s, "every delivery to live webhooks")
 
@@ -76,7 +79,7 @@ def say(report: Report, there: Endpoints, expected: dict[int, set[str]]) -> None
 @on("postgresql")
 async def test_c14_dead_endpoints_cost_live_ones_nothing(site, full: bool, report: Report) -> None:
     here: Site = await site(M_WEBHOOK_ALLOW="127.0.0.1")
-    per_s, lasts_s = (200, 60) if full else (60, 6)
+    per_s, lasts_s = (200, 60) if full else (60, 4)
     here.host()
     await here.ready(workers=1, clerks=1)
     async with endpoints() as there:
@@ -110,11 +113,11 @@ async def test_c14_no_delivery_is_lost_while_everything_that_carries_it_is_kille
 ) -> None:
     here: Site = await postgresql_site(M_WEBHOOK_ALLOW="127.0.0.1")
     nemesis, dice = Nemesis(here, seed), random.Random(seed)
-    per_s, lasts_s = (60, 60) if full else (20, 12)
-    for _ in range(2):
+    per_s, lasts_s, hosts = (60, 60, 2) if full else (15, 8, 1)
+    for _ in range(hosts):
         here.host()
-    await here.ready(workers=2, clerks=2)
-    await asyncio.gather(here.web(), here.web())
+    await here.ready(workers=hosts, clerks=hosts)
+    await asyncio.gather(*(here.web() for _ in range(hosts)))
     async with endpoints() as there, httpx.AsyncClient(timeout=10) as client:
         hooks = await subscribe(here, there)
         expected: dict[int, set[str]] = {n: set() for n in range(LIVE)}
@@ -123,6 +126,9 @@ async def test_c14_no_delivery_is_lost_while_everything_that_carries_it_is_kille
         async def publish(number: int) -> None:
             """Only what was answered with 202 counts."""
             nonlocal refused
+            if not here.webs:
+                refused += 1
+                return
             web = dice.choice(here.webs)
             headers = {"Authorization": f"Bearer {here.token}"}
             event = {"event_type": f"load.k{number}", "data": {"n": number}}
@@ -141,7 +147,7 @@ async def test_c14_no_delivery_is_lost_while_everything_that_carries_it_is_kille
             await here.web()
 
         plan = [
-            *nemesis.spread(4 if not full else 12, lasts_s, nemesis.kill_clerk),
+            *nemesis.spread(2 if not full else 12, lasts_s, nemesis.kill_clerk),
             *nemesis.spread(1 if not full else 4, lasts_s, kill_web),
             *nemesis.spread(1 if not full else 4, lasts_s, nemesis.kill_host),
             *nemesis.spread(1 if not full else 4, lasts_s, lambda: nemesis.kill_broker(1.0)),

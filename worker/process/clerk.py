@@ -130,8 +130,8 @@ class Loop:
         return 0.0 if done >= self.full else self.every_s
 
 
-def loops(engine: Engine) -> list[Loop]:
-    """Everything that must happen by itself on a desk."""
+def loops(engine: Engine, clerk_id: UUID | None = None) -> list[Loop]:
+    """Everything that must happen by itself on a desk. `clerk_id` is the row of a process that does nothing else."""
     database, settings = engine.database, engine.settings
     seen, code = sweeper.Observations(settings.lease_s), CodeSchedules()
     gone = GoneProcesses(database)
@@ -140,7 +140,7 @@ def loops(engine: Engine) -> list[Loop]:
     conditions, to_deliver = Sandbox(), woken_by(engine, taker.DUE)
     takers: list[Taker] = [JobStarts(), taker.WebhookTaker(conditions)]
     sender = HttpSender(Transport(Rule.of(settings)), Sandbox(), settings)
-    courier = Courier(database, sender, lease_s=settings.lease_s, wake=to_deliver)
+    courier = Courier(database, sender, lease_s=settings.lease_s, wake=to_deliver, process_id=clerk_id)
 
     async def end_deliveries() -> None:
         await courier.stop()
@@ -252,7 +252,7 @@ async def run(orders: Orders, line: Line, stop: Stop) -> None:
     await migrate.check(settings.database_url)
     async with Engine.create(settings) as engine:
         await presence.enter(engine.database, orders.id, "clerk", supervisor_id=UUID(orders.supervisor_id))
-        work = asyncio.create_task(run_loops(loops(engine)))
+        work = asyncio.create_task(run_loops(loops(engine, orders.id)))
         line.say(ready=True, held=[], busy=0, finished=0)
         await stop.event.wait()
         await end(work, again_s=4 * END_S)

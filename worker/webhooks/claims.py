@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from worker.db.base import new_id
 from worker.db.session import Database, changed
+from worker.process.models import Worker
 from worker.webhooks.fairness import Room, Wish, pace, share
 from worker.webhooks.models import DUE, Webhook, WebhookAttempt, WebhookLog, WebhookState
 from worker.webhooks.ports import Delivery
@@ -75,7 +76,7 @@ async def take_back_lost(database: Database, courier_id: UUID | None = None) -> 
                 return 0
     async with database.transaction() as session:
         now = await database.now(session)
-        whose = WebhookLog.claimed_until < now if courier_id is None else WebhookLog.claimed_by == courier_id
+        whose = _is_lost(now) if courier_id is None else WebhookLog.claimed_by == courier_id
         statement = sa.select(WebhookLog).where(_SENDING, whose).order_by(WebhookLog.id).limit(LOST_BATCH)
         logs = (await session.scalars(statement.with_for_update(skip_locked=True))).all()
         webhooks = await _webhooks(session, {log.webhook_id for log in logs})
@@ -184,9 +185,15 @@ _CLAIM = (
     .returning(*(getattr(WebhookLog, name) for name in _TAKEN))
     .execution_options(synchronize_session=False)
 )
-_LOST = (
-    sa.select(sa.literal(1)).select_from(WebhookLog).where(_SENDING, WebhookLog.claimed_until < _NOW).limit(1)
-)
+
+
+def _is_lost(now: Any) -> sa.ColumnElement[bool]:
+    """Its courier's process is known to have ended, or has given no sign of life for a lease."""
+    ended = sa.exists().where(Worker.id == WebhookLog.claimed_by, Worker.ended_at.is_not(None))
+    return sa.or_(WebhookLog.claimed_until < now, ended)
+
+
+_LOST = sa.select(sa.literal(1)).select_from(WebhookLog).where(_SENDING, _is_lost(_NOW)).limit(1)
 
 
 _OLDEST = (

@@ -49,9 +49,16 @@ class Courier:
     """One process's share of the deliveries. Each call looks once and starts what is due; requests go on meanwhile."""
 
     def __init__(
-        self, database: Database, sender: Sender, *, lease_s: float = 15.0, wake: asyncio.Event | None = None
+        self,
+        database: Database,
+        sender: Sender,
+        *,
+        lease_s: float = 15.0,
+        wake: asyncio.Event | None = None,
+        process_id: UUID | None = None,
     ) -> None:
-        self.id = new_id()
+        """`process_id`: as the table of workers has it, so that what it leaves is taken back once its end is noted."""
+        self.id = process_id or new_id()
         self._database = database
         self._sender = sender
         self._lease_s = lease_s

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from tests.worker.webhooks.conftest import START, Desk
 from worker.db.base import new_id
+from worker.process.models import Worker
 from worker.webhooks import actions
 from worker.webhooks.claims import claim
 from worker.webhooks.courier import SLOW_S, Courier, Flight
@@ -152,6 +153,20 @@ async def test_what_a_dead_courier_had_under_way_is_sent_by_another_and_costs_no
     assert (log.status, log.attempts) == ("success", 2)
     assert [a.outcome for a in await desk.attempts(log)] == ["lost", "success"]
     assert held.epoch < log.epoch
+
+
+async def test_what_an_ended_process_had_under_way_is_sent_at_once(desk: Desk) -> None:
+    hook = await desk.create(max_retries=0)
+    await desk.happen()
+    await desk.match()
+    process = Worker(id=new_id(), kind="clerk", host="here", pid=1, beat_at=desk.now, started_at=desk.now)
+    async with desk.database.transaction() as session:
+        session.add(process)
+    await claim(desk.database, Courier(desk.database, desk.receiver, process_id=process.id).id, ROOM, (), 15)
+    assert await desk.send() == 0
+    await desk.put(Worker, Worker.id == process.id, ended_at=desk.now)
+    assert await desk.send() == 1
+    assert (await desk.log(hook)).status == "success"
 
 
 async def test_a_result_that_comes_too_late_changes_nothing(desk: Desk) -> None:

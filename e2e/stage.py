@@ -46,7 +46,7 @@ class Stage:
 
 def make_desk(home: Path, database_url: str, nats_url: str, prefix: str) -> Desk:
     """A desk whose jobs are the shop's, in a folder outside the project's packages."""
-    environ = {"M_PREFIX": prefix, "PYTHONPATH": f"{ROOT}:{ACME}"}
+    environ = {"M_PREFIX": prefix, "PYTHONPATH": f"{ROOT}:{ACME}", "M_WEBHOOK_ALLOW": "127.0.0.1"}
     return Desk(home, jobs="shop_jobs", environ=environ, database_url=database_url, nats_url=nats_url)
 
 

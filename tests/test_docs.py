@@ -25,6 +25,7 @@ from worker.events import known
 from worker.events.types import DOC_EVENTS
 from worker.joblogs import states
 from worker.settings import Settings
+from worker.webhooks import retries, sending, transport
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -167,6 +168,22 @@ def test_every_error_stands_in_its_page_with_its_message_and_status() -> None:
         known = next((STATUSES[parent] for parent in kind.__mro__ if parent in STATUSES), None)
         assert status == (str(known) if known else "500" if name == "DeskError" else NONE), name
         assert (again == "yes") is kind.retriable, name
+
+
+def test_every_class_of_a_deliverys_errors_stands_in_the_page_of_webhooks() -> None:
+    table = page("webhooks.md").partition("| class | meaning |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE)
+    assert sorted(named) == sorted({*transport.ERROR_CLASSES, *sending.ERROR_CLASSES})
+
+
+def test_every_plan_of_retries_stands_in_the_page_of_webhooks() -> None:
+    table = page("webhooks.md").partition("| plan | retries |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\d+).*\| (\d+) (min|h) \|$", table, re.MULTILINE)
+    told = {plan: (int(n), int(size) * (60 if unit == "min" else 3600)) for plan, n, size, unit in rows}
+    assert told.keys() == retries.PLANS.keys()
+    for plan, (n, seconds) in told.items():
+        assert n == retries.DEFAULT_RETRIES[plan]
+        assert seconds <= retries.covered_s(plan, n) < seconds * 1.1
 
 
 # Commands

@@ -25,6 +25,7 @@ from worker.commands import (
     queues,
     schedules,
     serve,
+    webhooks,
 )
 from worker.commands.output import complain, say
 
@@ -55,6 +56,7 @@ app.add_typer(dead_letters.dead_letter_app, name="dead-letter")
 controls.add_to(jobs.job_app, queues.queue_app)
 app.add_typer(schedules.schedule_app, name="schedule")
 app.add_typer(events.event_app, name="event")
+app.add_typer(webhooks.webhook_app, name="webhook")
 app.command("setup-link")(accounts.setup_link)
 app.add_typer(accounts.user_app, name="user")
 app.add_typer(accounts.token_app, name="token")

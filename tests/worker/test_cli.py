@@ -372,6 +372,53 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert desk.m("token", "add", "ci", check=True).stdout.count("\n") == 1
 
 
+# Webhooks
+
+
+def test_a_webhook_is_made_tested_switched_and_its_deliveries_are_sent_again(m: Shell) -> None:
+    m.set(M_WEBHOOK_ALLOW="127.0.0.1")
+    made = m.m(
+        "webhook", "add", "alerts", "--event", "job.>", "--url", "http://127.0.0.1:8088/x", "--template", "slack", "--off",
+        check=True,
+    ).stdout.split()  # fmt: skip
+    assert made[1].startswith("whsec_")
+    [one] = json.loads(m.m("webhook", "list", "--json", check=True).stdout)
+    assert (one["webhook_id"], one["state"], one["event"]) == (made[0], "off", "job.>")
+    m.m("webhook", "enable", "alerts", check=True)
+    assert "on" in m.m("webhook", "list", check=True).stdout
+    log_id = m.m("webhook", "test", made[0], check=True).stdout.strip()
+    [log] = json.loads(m.m("webhook", "logs", "alerts", "--status", "pending", "--json", check=True).stdout)
+    assert (log["log_id"], log["event"], log["webhook"]) == (log_id, "webhook.test", "alerts")
+    assert log_id in m.m("webhook", "logs", check=True).stdout
+    assert "is pending: it cannot be sent again" in mistake(m.m("webhook", "replay", log_id))
+    assert (
+        m.m("webhook", "replay", "--webhook", "alerts", "--dry-run", check=True).stdout
+        == "1 deliveries, 0 s\n"
+    )
+    assert (
+        ": 1 deliveries"
+        in m.m(
+            "webhook", "replay", "--status", "pending", "--since", "2020-01-01T00:00:00Z", check=True
+        ).stdout
+    )
+    secret = m.m("webhook", "rotate", "alerts", "--overlap-hours", "1", check=True).stdout.strip()
+    assert secret.startswith("whsec_")
+    assert secret != made[1]
+    m.m("webhook", "disable", "alerts", "--reason", "moving", check=True)
+    assert json.loads(m.m("webhook", "list", "--json", check=True).stdout)[0]["disabled_reason"] == "moving"
+
+
+def test_a_webhook_that_is_not_allowed_is_one_line(m: Shell) -> None:
+    said = mistake(
+        m.m("webhook", "add", "x", "--event", "a..b", "--url", "http://127.0.0.1/", "--method", "GET")
+    )
+    for word in ("event:", "url:", "M_WEBHOOK_ALLOW", "method:"):
+        assert word in said
+    assert "no webhook 'nobody'" in mistake(m.m("webhook", "test", "nobody"))
+    assert "no delivery 'x'" in mistake(m.m("webhook", "replay", "x"))
+    assert m.m("webhook", "replay").returncode == 2
+
+
 # Schedules
 
 

@@ -44,11 +44,11 @@ async def disable(request: AnyRequest, webhook_id: UUID) -> Answer:
 
 @post("/webhooks/{webhook_id:uuid}/test", guards=[operator])
 async def test(request: AnyRequest, webhook_id: UUID) -> Answer:
-    """Sends an example, or the past event that the form names."""
+    """Sends the event that the form names, else the newest one that the webhook's pattern means, else an example."""
     form = await read_form(request)
     event_id = form.words("event_id")
     try:
-        event = await _event(request, event_id) if event_id else None
+        event = await _event(request, event_id) if event_id else await _newest(request, webhook_id)
         async with acting(request) as session:
             await count_test(session, webhook_id)
             log = await actions.send_test(session, webhook_id, event=event, actor=actor(request))
@@ -118,6 +118,16 @@ async def _event(request: AnyRequest, event_id: str) -> dict[str, Any]:
     if found is None:
         raise NotFound(noun="event", key=event_id[:80])
     return found.whole
+
+
+async def _newest(request: AnyRequest, webhook_id: UUID) -> dict[str, Any] | None:
+    """A real event fits its template better than an example."""
+    async with database(request).read() as connection:
+        view = await one_webhook(connection, webhook_id)
+        if view is None:
+            return None
+        found = await events_queries.newest(connection, view.event, request.user.role, limit=1)
+    return next((event.whole for event in found.items), None)
 
 
 async def _do(

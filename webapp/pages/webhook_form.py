@@ -25,7 +25,7 @@ TYPED = (
 LABELS = {
     "name": "Name", "event": "Events", "doctype_filter": "Document type", "condition": "Condition", "url": "URL",
     "method": "Method", "headers": "Headers", "secret_headers": "Secret headers", "payload_template": "Body",
-    "retry": "Retries", "max_retries": "At most", "timeout_s": "Deadline", "rate_per_s": "A second at most",
+    "retry": "Retries", "max_retries": "At most", "timeout_s": "Deadline", "rate_per_s": "Per second",
     "concurrency": "At once at most", "secret": "Signing secret", "overlap_hours": "Overlap", "reason": "Reason",
     "rate": "A second", "filter": "Filter", "status": "Status", "response_code": "Status code", "error_class": "Error",
     "after": "Since", "before": "Until", "ids": "Deliveries", "webhook_id": "Webhook", "enabled": "Switched on",

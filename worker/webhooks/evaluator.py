@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from typing import IO, Any, Final
 
 import jmespath
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
-from jinja2.exceptions import SecurityError
+from jinja2.exceptions import SecurityError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MOST_SHOWN: Final = 1000
@@ -32,6 +33,7 @@ _STATEMENTS: Final = {
     nodes.Block: "block",
 }  # fmt: skip
 """What would give out text that is escaped already, or read files."""
+_MISSING: Final = re.compile(r"^'(?:dict object|None)' has no attribute '(.*)'$|^'(.*)' is undefined$")
 
 
 class Json(str):
@@ -84,6 +86,8 @@ def render(question: dict[str, Any]) -> dict[str, Any]:
     names = {**event, "event": event, **question["about"]}
     try:
         body = _template(question["source"]).render(names)
+    except UndefinedError as error:
+        return {"error": _MISSING.sub(r"the event has no \1\2", _short(error))}
     except TemplateError as error:
         return {"error": _short(error)}
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

@@ -179,12 +179,13 @@ async def _plan_page(request: AnyRequest, form: Form, problems: dict[str, str] |
     wanted, wrong = _filter(form)
     problems = (problems or {}) | wrong
     rate, cutoff = form.words("rate") or "10", utc_now()
-    seen = None
+    seen, names = None, dict[str, str]()
     sample: list[DeliveryView] = []
     if not problems:
         try:
             async with database(request).read() as connection:
                 seen = await replays.preview(connection, wanted, rate_per_s=float(rate), cutoff=cutoff)
+                names = {str(of): name for of, name in await webhook_names(connection)}
                 sample = list((await list_deliveries(connection, wanted, request.user.role, limit=5)).items)
         except (Invalid, ValueError) as error:
             problems = error.problems if isinstance(error, Invalid) else {"rate": "must be a number"}
@@ -196,7 +197,7 @@ async def _plan_page(request: AnyRequest, form: Form, problems: dict[str, str] |
         nav="webhooks",
         status=422 if problems else 200,
         typed=typed,
-        words=[(webhook_form.LABELS[name], value) for name, value in wanted.items()],
+        words=[(webhook_form.LABELS[name], names.get(str(value), value)) for name, value in wanted.items()],
         seen=seen,
         sample=sample,
         cutoff=cutoff.isoformat(),

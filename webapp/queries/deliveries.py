@@ -58,9 +58,9 @@ class DeliveryView:
     @property
     def outcome(self) -> str:
         """What the last attempt came to, in a few words."""
-        if self.error_class or (self.error and self.response_code is None):
-            return f"{self.error_class}: {self.error}" if self.error_class and self.error else str(self.error)
-        return "" if self.response_code is None else str(self.response_code)
+        if self.response_code is not None and self.error_class in (None, "status", "redirect"):
+            return str(self.response_code)
+        return ": ".join(word for word in (self.error_class, self.error) if word)
 
 
 @dataclass(frozen=True, slots=True)

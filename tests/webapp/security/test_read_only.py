@@ -15,6 +15,7 @@ from tests.webapp.rows import Rows
 from tests.webapp.security.routes import OPERATOR, ROUTES
 from tests.webapp.security.test_every_route import routes_of
 from tests.webapp.site import PASSWORD, Browser, Site, running_site
+from tests.webapp.webhooks import a_delivery, a_webhook
 from webapp.queries.job_logs import load_jobs
 from webapp.security import ENTRANCES, READS
 from worker.accounts.models import OneTimeToken, Session
@@ -106,11 +107,13 @@ async def test_an_admin_sees_every_page_without_a_way_to_act(site: Site) -> None
     await rows.worker()
     await site.person("vera", "viewer")
     await site.token("viewer")
+    webhook_id = await a_webhook(site.database)
+    log_id = await a_delivery(site.database, webhook_id)
     browser = await site.signed_in()
     for path in (
         "/", "/job-logs", f"/job-logs/{job_id}", f"/job-logs/{job_id}?tab=notes", "/dead-letters",
-        f"/dead-letters/{'f' * 32}", "/jobs", "/jobs/greet", "/schedules", "/events", "/workers", "/people",
-        "/tokens", "/audit", "/settings", "/account",
+        f"/dead-letters/{'f' * 32}", "/jobs", "/jobs/greet", "/schedules", "/webhooks", f"/webhooks/{webhook_id}",
+        "/webhook-logs", f"/webhook-logs/{log_id}", "/events", "/workers", "/people", "/tokens", "/audit", "/settings", "/account",
     ):  # fmt: skip
         page = await browser.get(path)
         assert page.status_code == 200, path
@@ -120,7 +123,9 @@ async def test_an_admin_sees_every_page_without_a_way_to_act(site: Site) -> None
             path
         )
         assert "formaction" not in page.text, path
-        assert not any(f'href="{form}' in page.text for form in ("/schedules/new", "/events/publish")), path
+        assert not any(
+            f'href="{form}' in page.text for form in ("/schedules/new", "/webhooks/new", "/events/publish")
+        ), path
     settings = await browser.get("/settings")
     assert SETTING in settings.text
 

@@ -172,6 +172,13 @@ async def test_what_takes_too_much_is_ended_and_others_go_on(child, kind, source
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only on Linux are memory and time bounded by the kernel")
+async def test_memory_is_bounded_by_itself(child, monkeypatch):
+    monkeypatch.setattr(sandbox, "CPU_S", 30)
+    rendered = await child.render("{{ 'x' * 300000000 }}", FAILED)
+    assert rendered.error == "needs more memory than it may have"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux are memory and time bounded by the kernel")
 async def test_what_was_ended_once_is_refused_at_once_for_a_minute(child, monkeypatch):
     monkeypatch.setattr(sandbox, "CPU_S", 0.1)
     assert (await child.render(ENDLESS, FAILED)).error == "took more than 100 ms"

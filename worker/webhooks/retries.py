@@ -42,7 +42,7 @@ class Outcome:
 
     @property
     def succeeded(self) -> bool:
-        """Only an answer of 2xx that arrived in full counts."""
+        """Only an answer of 2xx. Its status decides: a body that breaks off after it changes nothing."""
         return self.error_class is None and self.status_code is not None and 200 <= self.status_code < 300
 
     @property

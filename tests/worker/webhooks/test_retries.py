@@ -40,7 +40,7 @@ def test_everything_else_is_tried_again(code: int) -> None:
     assert after(Outcome(code)).status == "retrying"
 
 
-def test_an_answer_that_broke_off_is_no_success() -> None:
+def test_an_attempt_with_an_error_is_no_success() -> None:
     assert after(Outcome(200, error_class="timeout")).status == "retrying"
 
 

@@ -51,13 +51,13 @@ async def test_c5_a_frozen_hosts_jobs_run_elsewhere_and_its_late_finishes_are_dr
 @on("sqlite")
 async def test_c5_a_blocked_event_loop_costs_no_job_a_second_run(site, seed: int, report: Report) -> None:
     """The beat does not come from the loop that runs jobs, so whoever blocks it for longer than the lease keeps what it holds."""
-    here: Site = await site(M_LEASE_S="3")
+    here: Site = await site(M_LEASE_S="6")
     client = Client(here)
     here.host()
     await here.ready(workers=1, clerks=1)
     for _ in range(3):
         await client.enqueue("work", {"ms": 300})
-    await client.enqueue("blocks_the_loop", {"seconds": 8.0})
+    await client.enqueue("blocks_the_loop", {"seconds": 16.0})
     for _ in range(3):
         await client.enqueue("work", {"ms": 300})
     assert await here.settled(60), here.last_words()

@@ -64,7 +64,8 @@ async def test_children_die_with_a_killed_parent_and_the_next_one_takes_their_jo
     workers = await sqlite_workers.start(children=2)
     job_id = await workers.enqueue("mark", path=str(workers.witness), seconds=2)
     await workers.witness_of("start")
-    pids = await workers.pids() + await workers.pids("clerk")
+    clerks = await workers.until(lambda: workers.pids("clerk"), lambda pids: len(pids) == 1)
+    pids = await workers.pids() + clerks
     assert len(pids) == 3
     assert await workers.end(signal.SIGKILL) == -signal.SIGKILL
     async with asyncio.timeout(30):

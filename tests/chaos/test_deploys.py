@@ -81,5 +81,6 @@ async def _load(client: Client, nemesis: Nemesis, per_s: float) -> None:
 
 async def _run(client: Client, number: int, body: dict[str, object]) -> None:
     answer = await client.call("POST", "/api/v1/jobs", body, key=f"load-{number}")
-    assert answer.status_code in (200, 202), answer.text  # 200: asked again, since the first answer did not come in time
+    # 200: asked again, since the first answer did not come in time.
+    assert answer.status_code in (200, 202), answer.text
     client.accepted[number] = answer.json()["job_id"]

@@ -122,8 +122,9 @@ class Feed:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._wake.wait()
-        if (wait := self._pace.wait_s(time.monotonic(), time.thread_time())) > 0:
-            await asyncio.sleep(wait)
+        wait_s = self._pace.wait_s(time.monotonic(), time.thread_time(), asked=bool(self._asked))
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
 
     def _take_due(self) -> defaultdict[str, set[str]]:
         """The stale ids of the sources that may be read now; the others keep theirs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,9 @@ SOON_S, LONG_S = 15.0, 3600.0
 BURIAL_S = 2.0
 """How long a process that has ended is its supervisor's to bury."""
 WAKE_GAP_S = 0.1
-"""A loop that is woken by every commit gathers this long: one look finds what many have brought, in one write."""
+"""A loop that is woken by commits gathers this long, and up to twice as long: one look finds what many have brought, in one write.
+Meanwhile the work itself has the processor and SQLite's lock, and of several clerks one comes first and leaves nothing to the others.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +121,10 @@ class Loop:
         if self.wake is None:
             await asyncio.sleep(pause_s)
             return
-        await asyncio.sleep(min(pause_s, WAKE_GAP_S))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, pause_s - WAKE_GAP_S)):
+            async with asyncio.timeout(pause_s):
                 await self.wake.wait()
+                await asyncio.sleep(WAKE_GAP_S * random.uniform(1, 2))
         self.wake.clear()
 
     def pause_s(self, done: int, trouble: int, longest_s: float = LONGEST_PAUSE_S) -> float:
@@ -149,7 +152,7 @@ def loops(engine: Engine, clerk_id: UUID | None = None) -> list[Loop]:
     return [
         Loop("due", 0.25, lambda: sweeper.promote_due(database), full=sweeper.BATCH, patience_s=SOON_S),
         Loop("schedules", 0.25, lambda: clock.fire_due(database), full=clock.BATCH),
-        Loop("code schedules", 0.5, lambda: code.apply(database)),
+        Loop("code schedules", 2.0, lambda: code.apply(database), wake=woken_by(engine, "worker")),
         Loop("lost", 1.0, lambda: rescue_lost(database, seen), full=sweeper.BATCH, patience_s=SOON_S),
         Loop("unheld", 5.0, lambda: sweeper.rescue_unheld(database), patience_s=SOON_S),
         Loop("gone", 1.0, lambda: gone.look(time.monotonic()), patience_s=SOON_S),
@@ -164,12 +167,18 @@ def loops(engine: Engine, clerk_id: UUID | None = None) -> list[Loop]:
             wake=to_hand_over,
             end=conditions.close,
         ),
-        Loop("courier", 0.25, courier, wake=to_deliver, end=end_deliveries),
+        Loop("courier", 1.0, courier, wake=to_deliver, end=end_deliveries),
         Loop("lost deliveries", 1.0, lambda: take_back_lost(database), full=LOST_BATCH, patience_s=SOON_S),
-        Loop("replays", 0.5, lambda: replays.run_pending(database)),
+        Loop("replays", 2.0, lambda: replays.run_pending(database), wake=woken_by(engine, "webhook_replay")),
         Loop("backlog", 15.0, lambda: backlog.watch(database, settings)),
         Loop("counts", 1.0, lambda: counters.fold(database), full=5000),
-        Loop("bulk", 0.5, lambda: bulk.run_pending(database), patience_s=LONG_S),
+        Loop(
+            "bulk",
+            2.0,
+            lambda: bulk.run_pending(database),
+            wake=woken_by(engine, "operation"),
+            patience_s=LONG_S,
+        ),
         Loop("audit seal", 5.0, lambda: seal(database), full=SEAL_BATCH),
         Loop(
             "recount", 86_400.0, lambda: counters.recount(database), first_after_s=3600.0, patience_s=LONG_S

@@ -8,7 +8,7 @@ import re
 from playwright.sync_api import Browser, expect
 
 from e2e.stage import SLOW_MS, Stage, connected
-from e2e.test_accessibility import findings
+from e2e.test_accessibility import findings_in_light_and_dark
 
 
 def test_an_event_published_by_hand_is_followed_live_and_starts_its_job(
@@ -46,22 +46,21 @@ def test_the_page_of_one_event_has_no_finding(stage: Stage, browser: Browser) ->
         "event", "publish", "order.checked", "--data", '{"lines": [{"sku": "a"}]}', check=True
     )
     event_id = told.stdout.strip()
-    for scheme in ("light", "dark"):
-        for width in (1280, 360):
-            context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
-            page = context.new_page()
-            stage.sign_in(page, "operator")
-            for name, path in (
-                ("one", f"/events/{event_id}"),
-                ("list", "/events"),
-                ("publish", "/events/publish"),
-            ):
-                page.goto(stage.url(path))
-                connected(page)
-                if folder := os.environ.get("M_SCREENSHOTS"):
-                    page.screenshot(path=f"{folder}/events-{name}-{scheme}-{width}.png")
-                assert findings(page) == []
-            context.close()
+    for width in (1280, 360):
+        context = browser.new_context(viewport={"width": width, "height": 800}, reduced_motion="reduce")
+        page = context.new_page()
+        stage.sign_in(page, "operator")
+        for name, path in (
+            ("one", f"/events/{event_id}"),
+            ("list", "/events"),
+            ("publish", "/events/publish"),
+        ):
+            page.goto(stage.url(path))
+            connected(page)
+            if folder := os.environ.get("M_SCREENSHOTS"):
+                page.screenshot(path=f"{folder}/events-{name}-{width}.png")
+            assert findings_in_light_and_dark(page) == []
+        context.close()
 
 
 def until(page, text: str) -> None:

@@ -14,6 +14,7 @@ from worker.engine import Engine
 from worker.errors import DeskError, PortTaken
 from worker.jobs.registry import Registry
 from worker.logs import log_to_stderr
+from worker.process.entry import collect_less
 from worker.settings import Settings
 
 CONFIGURATION = 78
@@ -30,6 +31,7 @@ def main() -> int:
     except DeskError as error:
         return _say(error)
     app = create_app(Engine.create(settings, registry=registry), runs_jobs=registry is not None)
+    collect_less()
     server = uvicorn.Server(
         uvicorn.Config(
             app,

@@ -54,9 +54,10 @@ SOON_S, LONG_S = 15.0, 3600.0
 """Patience with what jobs wait for, and with what goes through everything there is."""
 BURIAL_S = 2.0
 """How long a process that has ended is its supervisor's to bury."""
-WAKE_GAP_S = 0.1
+WAKE_GAP_S, BUSY_GAP_S = 0.1, 0.04
 """A loop that is woken by commits gathers this long, and up to twice as long: one look finds what many have brought, in one write.
 Meanwhile the work itself has the processor and SQLite's lock, and of several clerks one comes first and leaves nothing to the others.
+What came while it was at work has gathered already, and waits less.
 """
 
 
@@ -121,10 +122,11 @@ class Loop:
         if self.wake is None:
             await asyncio.sleep(pause_s)
             return
+        gap_s = BUSY_GAP_S if self.wake.is_set() else WAKE_GAP_S
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self.wake.wait()
-                await asyncio.sleep(WAKE_GAP_S * random.uniform(1, 2))
+                await asyncio.sleep(gap_s * random.uniform(1, 2))
         self.wake.clear()
 
     def pause_s(self, done: int, trouble: int, longest_s: float = LONGEST_PAUSE_S) -> float:

@@ -94,7 +94,7 @@ class Feed:
         self._pace.ran(time.monotonic(), time.thread_time())
         asked, self._asked = self._asked, {}
         others = [other for other in self.at_tick if other.due]
-        if not (asked or others or any(self._stale.values())):
+        if not (asked or others or self._any_due()):
             return
         async with self.database.read() as connection:
             for other in others:
@@ -133,6 +133,10 @@ class Feed:
             if self._may_run(name, now):
                 due[name] = self._stale.pop(name)
         return due
+
+    def _any_due(self) -> bool:
+        now = time.monotonic()
+        return any(ids and now >= self._not_before.get(name, 0.0) for name, ids in self._stale.items())
 
     def _may_run(self, name: str, now: float) -> bool:
         every_s = self.sources[name].every_s

@@ -27,6 +27,8 @@ CAP = 100
 """The hint says "100+" beyond this."""
 QUICKEST_S = 0.2
 SLOWEST_S = 1.0
+SETTLED_S = 0.1
+"""What changed in the rows that a page has goes first."""
 SEARCHES_A_SECOND = 20
 """Queries for new rows that one process makes at most while jobs come in; beyond, each search waits a second."""
 NOTHING = UUID(int=0)
@@ -39,7 +41,7 @@ class NewJobs:
     name: str = "job-list"
     kinds: Collection[str] = ("job",)
     every_s: float = QUICKEST_S
-    settle_s: float = 0.0
+    settle_s: float = SETTLED_S
     revs: Revs | None = None
 
     def touched(self, keys: set[str], watch: Watch[LiveSocket]) -> Iterable[str]:

@@ -159,9 +159,13 @@ class Database:
             await asyncio.wait(self._tasks, timeout=2)
 
     async def close(self) -> None:
-        """Settles and closes every connection."""
+        """Settles and closes every connection; one whose other end is gone never says good-bye, and all are let go."""
         await self.settle()
-        await self.engine.dispose()
+        try:
+            async with asyncio.timeout(half_open.ANSWER_S):
+                await self.engine.dispose()
+        except TimeoutError:
+            await self.engine.dispose(close=False)
 
     def committed(self, pending: Pending) -> None:
         """Tells the listener, without holding up whoever committed."""
@@ -293,6 +297,7 @@ def _make_engine(url: str, pool_size: int, lock_timeout_s: float) -> AsyncEngine
             pool_size=pool_size,
             max_overflow=5,
             pool_timeout=10,
+            pool_use_lifo=True,  # the connection that served last has its statements prepared
             connect_args={"async_creator_fn": _connect, "timeout": half_open.CONNECT_S},
         )
         half_open.watch(engine.sync_engine)
@@ -300,7 +305,7 @@ def _make_engine(url: str, pool_size: int, lock_timeout_s: float) -> AsyncEngine
     database = make_url(url).database or ""
     if database and database != ":memory:":
         _make_private_file(Path(database))
-    engine = create_async_engine(url, pool_size=pool_size)
+    engine = create_async_engine(url, pool_size=pool_size, pool_use_lifo=True)
     _prepare_sqlite(engine, lock_timeout_s)
     return engine
 

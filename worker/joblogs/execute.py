@@ -28,8 +28,11 @@ class TimedOut(Exception):
     """The job ran longer than its time limit."""
 
 
-async def execute(hold: Hold, call: Call) -> Outcome:
-    """Runs the job that `hold` holds and says how it ended. Never raises, and returns only when its code has stopped."""
+async def execute(hold: Hold, call: Call, succeeded: Callable[[Outcome], None] = lambda _: None) -> Outcome:
+    """Runs the job that `hold` holds and says how it ended. Never raises, and returns only when its code has stopped.
+
+    `succeeded` is told of a success in the very step in which the code returns: a process may be killed before the next.
+    """
     claimed = hold.claimed
     job = hold.engine.registry.get(claimed.job_name)
     if job is None:
@@ -39,10 +42,16 @@ async def execute(hold: Hold, call: Call) -> Outcome:
         kwargs = job.bind(args)
     except Invalid as error:
         return Outcome(claimed, "failed", error=f"The arguments do not fit: {error}", reason="bad_arguments")
+
+    async def succeeds() -> Outcome:
+        result = await _work(hold, job, args, kwargs, redactor, call)
+        outcome = Outcome(claimed, "success", result=result_json(redactor.value(result)))
+        succeeded(outcome)
+        return outcome
+
     try:
         with capturing(hold, redactor):
-            result = await _run(hold, job, args, kwargs, JobContext(hold, redactor), redactor, call)
-        return Outcome(claimed, "success", result=result_json(redactor.value(result)))
+            return await _run(hold, succeeds())
     except Unstorable as error:
         return Outcome(claimed, "failed", error=redactor.text(str(error)), reason="result_unstorable")
     except ProcessDied as error:
@@ -76,20 +85,16 @@ def judge(hold: Hold, job: Job, error: BaseException, redactor: secret.Redactor,
     return Outcome(claimed, "failed", error=text, traceback=trace, reason=reason)
 
 
-async def _run(
-    hold: Hold,
-    job: Job,
-    args: dict[str, Any],
-    kwargs: dict[str, Any],
-    context: JobContext,
-    redactor: secret.Redactor,
-    call: Call,
-) -> Any:
-    """Runs the code under its time limit; a stop that was asked for cancels it."""
+def _work(
+    hold: Hold, job: Job, args: dict[str, Any], kwargs: dict[str, Any], redactor: secret.Redactor, call: Call
+) -> Awaitable[Any]:
     if job.isolation == "process" or hold.claimed.lane == "alone":
-        work: Awaitable[Any] = run_in_process(hold, job, args, redactor)
-    else:
-        work = call(job, kwargs, context)
+        return run_in_process(hold, job, args, redactor)
+    return call(job, kwargs, JobContext(hold, redactor))
+
+
+async def _run(hold: Hold, work: Awaitable[Outcome]) -> Outcome:
+    """Runs the code under its time limit; a stop that was asked for cancels it."""
     task = asyncio.ensure_future(_contained(work))
     limit = hold.loop.call_later(hold.claimed.timeout_s, hold.ask, "timeout")
     hold.on_ask(lambda: _stop(task))
@@ -108,15 +113,15 @@ def _stop(task: asyncio.Future[Any]) -> None:
     task.cancel()
 
 
-async def _contained(work: Awaitable[Any]) -> Any:
-    """The result or the exception as a value: a SystemExit that left its task would end the whole loop."""
+async def _contained(work: Awaitable[Outcome]) -> Outcome | BaseException:
+    """The outcome or the exception as a value: a SystemExit that left its task would end the whole loop."""
     try:
         return await work
     except BaseException as error:  # handed to `_run`, which raises it in its own place
         return error
 
 
-async def _wait_for(task: asyncio.Future[Any]) -> Any:
+async def _wait_for(task: asyncio.Future[Outcome | BaseException]) -> Outcome | BaseException:
     """Waits until the task has really ended, even if it takes its time to."""
     try:
         await asyncio.wait([task])

@@ -16,6 +16,7 @@ from worker.batch import MicroBatch
 from worker.db.session import Database, will_pass
 from worker.joblogs.claims import Claimed, Scope, claim_ids, claim_oldest, held_rows
 from worker.joblogs.finishes import Outcome, write_outcomes
+from worker.joblogs.journal import Journal
 from worker.joblogs.models import JobLog
 from worker.joblogs.next_starts import NextStarts
 from worker.joblogs.notes import Notes
@@ -30,9 +31,20 @@ log = structlog.get_logger(__name__)
 
 
 class Recorder:
-    """The only writer of a worker's jobs. `lease_s` bounds how long a finish is tried while the database is away."""
+    """The only writer of a worker's jobs.
 
-    def __init__(self, database: Database, worker_id: UUID, scope: Scope, *, lease_s: float = 15.0) -> None:
+    `lease_s` bounds how long a finish is tried while the database is away; `journal` keeps what is not written yet.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        worker_id: UUID,
+        scope: Scope,
+        *,
+        lease_s: float = 15.0,
+        journal: Journal | None = None,
+    ) -> None:
         self.database = database
         self.worker_id = worker_id
         self.scope = scope
@@ -41,6 +53,7 @@ class Recorder:
         self.finished = 0
         self.stale = 0
         self._lease_s = lease_s
+        self._journal = journal
         self._claims: MicroBatch[UUID, Claimed | None] = MicroBatch(self._claim_batch, CLAIM_BATCH)
         self._finishes: MicroBatch[Outcome, bool] = MicroBatch(self._finish_batch, FINISH_BATCH)
 
@@ -64,10 +77,18 @@ class Recorder:
         async with self.database.patience():
             return await held_rows(self.database, self.worker_id)
 
+    def keep(self, outcome: Outcome) -> None:
+        """Notes in the journal how an execution ended; `finish` does so too."""
+        if self._journal is not None:
+            self._journal.note(outcome)
+
     async def finish(self, outcome: Outcome) -> bool:
         """Writes how an execution ended; False when it was no longer this worker's to end, and nothing changed."""
+        self.keep(outcome)
         await self.notes.settle(outcome.claimed)
         written = await self._finishes.do(outcome)
+        if self._journal is not None:
+            self._journal.settled(outcome)
         self.finished += written
         if not written:
             await self._stale(outcome)
@@ -79,6 +100,8 @@ class Recorder:
         await self._finishes.drain()
         await self.next_starts.close()
         await self.notes.close()
+        if self._journal is not None:
+            self._journal.close()
 
     async def _claim_batch(self, ids: Sequence[UUID]) -> list[Claimed | None]:
         async with self.database.patience():

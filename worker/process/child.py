@@ -16,6 +16,7 @@ from worker.ending import end
 from worker.engine import Engine
 from worker.joblogs import capture
 from worker.joblogs.counters import by_queue
+from worker.joblogs.journal import Journal
 from worker.joblogs.recorder import Recorder, Scope
 from worker.jobs.registry import Registry
 from worker.process import presence
@@ -55,7 +56,10 @@ class WorkerChild:
         self.every_queue = not orders.queues
         choices = parse_queues(orders.queues) if orders.queues else own_queues(engine.registry)
         scope = Scope(tuple(engine.registry.names()), tuple(c.name for c in choices), *self.priorities)
-        self.recorder = Recorder(engine.database, orders.id, scope, lease_s=engine.settings.lease_s)
+        journal = Journal(engine.settings.home, orders.id)
+        self.recorder = Recorder(
+            engine.database, orders.id, scope, lease_s=engine.settings.lease_s, journal=journal
+        )
         self._news = asyncio.Event()
         self.receiver = JobReceiver(
             engine,

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -26,7 +27,7 @@ from worker.events.relay import BATCH as RELAY_BATCH
 from worker.events.relay import Relay
 from worker.events.takers import BATCH as TAKE_BATCH
 from worker.events.takers import Taker, hand_over
-from worker.joblogs import backlog, bulk, counters, maintenance, sweeper
+from worker.joblogs import backlog, bulk, counters, journal, maintenance, sweeper
 from worker.live.port import CHANGES, RESYNC, Message
 from worker.process import presence
 from worker.process.entry import Line, Orders, Stop, begin
@@ -139,7 +140,7 @@ def loops(engine: Engine, clerk_id: UUID | None = None) -> list[Loop]:
     """Everything that must happen by itself on a desk. `clerk_id` is the row of a process that does nothing else."""
     database, settings = engine.database, engine.settings
     seen, code = sweeper.Observations(settings.lease_s), CodeSchedules()
-    gone = GoneProcesses(database)
+    gone = GoneProcesses(database, settings.home)
     relay = Relay(database, engine.bus)
     to_relay, to_hand_over = woken_by_events(engine), woken_by_events(engine)
     conditions, to_deliver = Sandbox(), woken_by(engine, taker.DUE)
@@ -221,13 +222,15 @@ async def rescue_lost(database: Database, seen: sweeper.Observations) -> int:
 
 
 class GoneProcesses:
-    """Takes back the jobs of processes of this very host that have ended and whose supervisor does not say so.
+    """Takes back the jobs of processes of this very host that have ended and whose supervisor does not say so; ends that they
+    still owed are written first.
 
     A supervisor that lives knows more of the death, and has the time that a look takes to say it.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, home: Path) -> None:
         self._database = database
+        self._home = home
         self._seen: dict[UUID, float] = {}
 
     async def look(self, now_s: float) -> int:
@@ -244,6 +247,7 @@ class GoneProcesses:
         self._seen = {worker_id: self._seen.get(worker_id, now_s) for worker_id in gone}
         for worker_id, since_s in self._seen.items():
             if now_s - since_s >= BURIAL_S:
+                await journal.write_left(self._database, self._home, worker_id)
                 await sweeper.rescue_worker(self._database, worker_id, "its process has ended")
         return 0
 
@@ -263,6 +267,7 @@ async def run(orders: Orders, line: Line, stop: Stop) -> None:
     await migrate.check(settings.database_url)
     async with Engine.create(settings) as engine:
         await presence.enter(engine.database, orders.id, "clerk", supervisor_id=UUID(orders.supervisor_id))
+        await journal.tidy(engine.database, settings.home, time.time())
         work = asyncio.create_task(run_loops(loops(engine, orders.id)))
         line.say(ready=True, held=[], busy=0, finished=0)
         await stop.event.wait()

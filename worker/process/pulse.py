@@ -23,6 +23,7 @@ from worker.ending import end
 from worker.engine import Engine
 from worker.joblogs.claims import Claimed, held_rows
 from worker.joblogs.finishes import Outcome, write_outcomes
+from worker.joblogs.journal import write_left
 from worker.joblogs.sweeper import rescue_worker
 from worker.jobs.models import JobCatalogue
 from worker.jobs.retry import RetryPolicy
@@ -71,7 +72,7 @@ class Pulse:
         self._thread.join(STOP_TIMEOUT_S)
 
     def bury(self, worker_id: UUID, reason: str, *, lost: bool, overdue: Collection[UUID] = ()) -> None:
-        """Ends a dead process's row and takes its jobs back: as a loss, or released unburnt; `overdue` ones timed out."""
+        """Ends a dead process's row, writes the ends that it still owed and takes its other jobs back: as a loss, or released unburnt; `overdue` ones timed out."""
         self._in_loop(functools.partial(self._bury, worker_id, reason, lost, frozenset(overdue)))
 
     def look_up(self, worker_id: UUID, answer: Callable[[list[list[Any]]], None]) -> None:
@@ -120,6 +121,7 @@ class Pulse:
         while True:
             try:
                 async with self._database.patience():
+                    await write_left(self._database, self._settings.home, worker_id)
                     if not lost:
                         await release(self._database, worker_id, overdue)
                     await rescue_worker(self._database, worker_id, reason, lost=lost)

@@ -230,7 +230,7 @@ class JobReceiver(Receiver):
     async def _run(self, execution: Execution) -> None:
         hold = execution.hold
         try:
-            outcome = await execute(hold, self._call)
+            outcome = await execute(hold, self._call, self.recorder.keep)
         except Exception as error:
             log.exception("A job could not be run: a bug of the desk", job_id=str(execution.id))
             outcome = Outcome(

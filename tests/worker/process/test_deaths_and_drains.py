@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests.worker.process.harness import ROOT, SUPERVISOR, Workers, alive
-from worker.joblogs.models import JobAttempt
+from worker.joblogs.models import JobAttempt, JobLog
 from worker.process.models import Worker
 
 pytestmark = pytest.mark.timeout(180)
@@ -174,3 +175,16 @@ async def _run_to_end(workers: Workers) -> tuple[int, str]:
         subprocess.run, command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60
     )
     return done.returncode, done.stderr
+
+
+async def test_what_a_killed_child_had_done_but_not_written_is_not_done_again(workers: Workers):
+    await workers.start()
+    job_id = await workers.enqueue("mark", path=str(workers.witness), seconds=1)
+    start = (await workers.witness_of("start"))[0]
+    async with workers.engine.database.transaction() as session:
+        await session.execute(sa.update(JobLog).where(JobLog.id == job_id).values(note="locked"))
+        await workers.witness_of("end")  # and its end cannot be committed
+        os.kill(int(start[3]), signal.SIGKILL)
+    row = await workers.job(job_id)
+    assert (row.status, row.attempt, row.lost_count, row.note) == ("success", 1, 0, "locked")
+    assert len(workers.witnessed()) == 2

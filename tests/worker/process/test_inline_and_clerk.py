@@ -13,6 +13,8 @@ from tests.worker.process import sample_jobs
 from worker.db.base import new_id
 from worker.engine import Engine
 from worker.joblogs.claims import Scope, claim_ids
+from worker.joblogs.finishes import Outcome
+from worker.joblogs.journal import Journal
 from worker.joblogs.models import JobLog
 from worker.jobs.registry import Registry
 from worker.process import presence
@@ -96,7 +98,10 @@ async def test_the_jobs_of_a_process_that_is_gone_from_this_host_are_taken_back(
         await session.execute(
             sa.update(Worker).where(Worker.id == dead).values(pid=it.pid, process_started=it.process_started)
         )
-    gone = GoneProcesses(engine.database)
+    ended_id = await engine.enqueue("add", {"a": 2})
+    ended = (await claim_ids(engine.database, dead, Scope(("add",), ("default",)), [ended_id]))[0]
+    Journal(engine.settings.home, dead).note(Outcome(ended, "success", result="3"))
+    gone = GoneProcesses(engine.database, engine.settings.home)
     await gone.look(0.0)
     process.kill()
     process.communicate()
@@ -105,6 +110,7 @@ async def test_the_jobs_of_a_process_that_is_gone_from_this_host_are_taken_back(
     assert await status(engine, job_id, "running", "queued") == "running"
     await gone.look(10.0 + BURIAL_S)
     assert await status(engine, job_id, "running", "queued") == "queued"
+    assert await status(engine, ended_id, "success") == "success", "it had ended"
     assert [row.id for row in await live_workers(engine)] == [living]
 
 

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -121,7 +122,9 @@ async def _write(database: Database, worker_id: UUID, outcomes: Sequence[Outcome
     except DBAPIError as error:
         if will_pass(error):
             raise
-        log.warning("What a dead worker had ended cannot be stored", jobs=len(outcomes), error=str(error)[:200])
+        log.warning(
+            "What a dead worker had ended cannot be stored", jobs=len(outcomes), error=str(error)[:200]
+        )
         return 0
     log.info("Wrote what a dead worker had ended", jobs=written, worker_id=str(worker_id))
     return written
@@ -132,7 +135,8 @@ async def tidy(database: Database, home: Path, now_s: float) -> int:
     old: dict[UUID, Path] = {}
     with contextlib.suppress(OSError):
         for path in (home / FOLDER).iterdir():
-            with contextlib.suppress(OSError, ValueError):  # another clerk was quicker; a file of somebody else's
+            # Another clerk may have been quicker, or the file is somebody else's.
+            with contextlib.suppress(OSError, ValueError):
                 if now_s - path.stat().st_mtime > YOUNG_S:
                     old[UUID(path.name)] = path
     living = sa.select(Worker.id).where(Worker.id.in_(list(old)), Worker.ended_at.is_(None))
@@ -148,9 +152,9 @@ def _path(home: Path, worker_id: UUID) -> Path:
     return home / FOLDER / worker_id.hex
 
 
-def _read(path: Path) -> dict[tuple[UUID, int], Sequence[object]]:
+def _read(path: Path) -> dict[tuple[UUID, int], list[Any]]:
     """What a journal says; a line that its writer's death has cut short says nothing."""
-    left: dict[tuple[UUID, int], Sequence[object]] = {}
+    left: dict[tuple[UUID, int], list[Any]] = {}
     with contextlib.suppress(OSError):
         for line in path.read_bytes().splitlines():
             with contextlib.suppress(ValueError):

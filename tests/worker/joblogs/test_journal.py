@@ -38,7 +38,9 @@ async def test_a_success_that_its_process_could_not_write_any_more_is_a_success(
 async def test_a_failure_waits_for_its_retry_as_its_process_had_decided(bench: Bench, tmp_path: Path):
     recorder = await bench.recorder()
     ended = await bench.running(recorder)
-    failed = Outcome(ended, "retrying", error="ValueError: no", traceback="…", reason="error", retry_after_s=60)
+    failed = Outcome(
+        ended, "retrying", error="ValueError: no", traceback="…", reason="error", retry_after_s=60
+    )
     kept(tmp_path, recorder, failed)
     await write_left(bench.database, tmp_path, recorder.worker_id)
     row = await bench.row(ended.id)

@@ -58,9 +58,12 @@ async def hand_over(database: Database, takers: Sequence[Taker]) -> int:
     if not await database.any(OutboxRow, _WAITING):
         return 0
     async with database.read() as connection:
+        # First the rows, then who wants them: whoever was there before an event gets it.
+        ahead = await _ahead(connection)
         wanted = [(taker, await taker.patterns(connection)) for taker in takers]
         anybody = any(names for _, names in wanted)
-        ahead = await _ahead(connection, BATCH if anybody else BATCH_UNREAD, read=anybody)
+        if anybody:
+            ahead = await _read(connection, [row.id for row in ahead[:BATCH]])
     if anybody:
         told = [Recorded(event, row.created_at) for row in ahead for event in row.events]
         for taker, names in wanted:
@@ -95,9 +98,14 @@ def means(names: Sequence[str], event: Event) -> bool:
     return any(matches(name, str(event.get("event_type"))) for name in names)
 
 
-async def _ahead(connection: AsyncConnection, limit: int, *, read: bool) -> Sequence[Any]:
-    columns = (OutboxRow.id, OutboxRow.events, OutboxRow.created_at) if read else (OutboxRow.id,)
-    statement = sa.select(*columns).where(_WAITING).order_by(OutboxRow.id).limit(limit)
+async def _ahead(connection: AsyncConnection) -> Sequence[Any]:
+    statement = sa.select(OutboxRow.id).where(_WAITING).order_by(OutboxRow.id).limit(BATCH_UNREAD)
+    return (await connection.execute(statement)).all()
+
+
+async def _read(connection: AsyncConnection, ids: Sequence[UUID]) -> Sequence[Any]:
+    columns = (OutboxRow.id, OutboxRow.events, OutboxRow.created_at)
+    statement = sa.select(*columns).where(OutboxRow.id.in_(ids)).order_by(OutboxRow.id)
     return (await connection.execute(statement)).all()
 
 

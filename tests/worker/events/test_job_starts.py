@@ -83,6 +83,17 @@ async def test_an_event_starts_the_job_once_with_the_event_and_its_cause(environ
         )  # fmt: skip
 
 
+async def test_a_job_that_was_offered_just_before_the_event_is_started(environ) -> None:
+    starts = JobStarts()
+    async with testing.desk(greets, environ=environ) as desk:
+        await tell(desk, "invoice.paid")
+        assert await hand_over(desk.engine.database, [starts]) == 1, "nobody wanted it"
+        await desk.engine.catalogue.advertise(desk.engine.registry, new_id())
+        await tell(desk)
+        await hand_over(desk.engine.database, [starts])
+        assert len(await desk.jobs("greets")) == 1
+
+
 async def test_what_a_worker_advertises_is_started_by_a_process_without_its_code(environ) -> None:
     async with testing.desk(greets, needs_no_event, environ=environ) as desk:
         await desk.engine.catalogue.advertise(desk.engine.registry, new_id())

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -62,6 +63,32 @@ async def test_what_was_recorded_arrives_with_its_ids_and_waits_no_more(database
     assert await waiting(database) == 0
     assert await relay() == 0
     await bus.stop()
+
+
+class RecordsWhileAsked:
+    """A taker that wants nothing, and while it is asked another process records an event."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def patterns(self, connection: Any) -> Sequence[str]:
+        await record(self.database, 2)
+        return []
+
+    async def prepare(self, database: Database, events: Any) -> None:
+        raise AssertionError("it wants nothing")
+
+    take = prepare
+
+
+async def test_an_event_recorded_after_the_takers_were_asked_waits_for_the_next(database: Database) -> None:
+    await record(database, 1)
+    assert await hand_over(database, [RecordsWhileAsked(database)]) == 1
+    async with database.read() as connection:
+        unmatched = await connection.scalar(
+            sa.select(sa.func.count()).select_from(OutboxRow).where(OutboxRow.matched_at.is_(None))
+        )
+    assert unmatched == 1, "whoever wants it now was not asked about it"
 
 
 async def test_one_message_for_each_row_and_type_split_where_it_is_too_large(database: Database) -> None:

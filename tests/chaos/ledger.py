@@ -61,6 +61,26 @@ def read(path: Path) -> list[Line]:
     return sorted(lines, key=lambda line: line.at)
 
 
+class Now:
+    """What is in mid-run, by a ledger that grows: each look reads what was appended since the one before."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        self._running: set[tuple[str, int, int]] = set()
+
+    def running(self) -> set[tuple[str, int, int]]:
+        """Job, epoch and pid of each."""
+        with self._path.open() as file:
+            file.seek(self._read)
+            lines = [_line(words.split()) for words in file.read().splitlines()]
+            self._read = file.tell()
+        for line in sorted(lines, key=lambda line: line.at):
+            step = self._running.add if line.phase == "start" else self._running.discard
+            step((line.job, line.epoch, line.pid))
+        return self._running
+
+
 def executions(lines: Iterable[Line]) -> dict[str, list[Execution]]:
     """The executions of each job in the order of their starts."""
     found: dict[str, list[Execution]] = defaultdict(list)

@@ -62,6 +62,7 @@ class Site:
         self.postgres = postgres
         self.ledger = folder / "ledger"
         self.ledger.touch()
+        self._now = ledger.Now(self.ledger)
         self.hosts: list[Process] = []
         """The supervisors that are meant to run."""
         self.webs: list[Process] = []
@@ -138,11 +139,8 @@ class Site:
 
     def running_in(self, pids: Iterable[int]) -> int:
         """How many jobs these processes are in the middle of, by the ledger."""
-        open_runs: set[tuple[str, int, int]] = set()
-        for line in self.lines():
-            (open_runs.add if line.phase == "start" else open_runs.discard)((line.job, line.epoch, line.pid))
         wanted = set(pids)
-        return sum(pid in wanted for _, _, pid in open_runs)
+        return sum(pid in wanted for _, _, pid in self._now.running())
 
     def tree(self, host: Process) -> list[int]:
         """The supervisor first, then everything below it."""

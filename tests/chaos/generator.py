@@ -25,8 +25,11 @@ from worker.joblogs.models import JobLog
 
 CLIENT = Actor("chaos", via="api")
 AGAIN_S = 0.2
-AT_ONCE = 50
-"""Requests under way: with more than its pool has connections, the client's time goes into asking whose turn it is."""
+AT_ONCE = 100
+"""Requests under way, as many as the client's pool has connections: those that queue in the pool are asked about again
+with each answer, and a thousand of them leave no time for the answers."""
+ANSWERED_WITHIN_S = 300.0
+"""After the last wish of a plan; then the scenario fails instead of asking for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,10 @@ class Client:
     async def carry_out(self, wishes: Sequence[Wish]) -> None:
         """Returns when each wish was accepted and each cancel answered."""
         started = time.monotonic()
-        async with asyncio.TaskGroup() as tasks:
-            for wish in sorted(wishes, key=lambda wish: wish.at_s):
+        in_order = sorted(wishes, key=lambda wish: wish.at_s)
+        bound = asyncio.timeout(in_order[-1].at_s + ANSWERED_WITHIN_S)
+        async with bound, asyncio.TaskGroup() as tasks:
+            for wish in in_order:
                 if (ahead := started + wish.at_s - time.monotonic()) > 0.005:
                     await asyncio.sleep(ahead)
                 tasks.create_task(self._serve(wish))

@@ -71,11 +71,12 @@ class Now:
 
     def running(self) -> set[tuple[str, int, int]]:
         """Job, epoch and pid of each."""
-        with self._path.open() as file:
+        with self._path.open("rb") as file:
             file.seek(self._read)
-            lines = [_line(words.split()) for words in file.read().splitlines()]
-            self._read = file.tell()
-        for line in sorted(lines, key=lambda line: line.at):
+            appended = file.read()
+        whole = appended[: appended.rfind(b"\n") + 1]  # a line that is being written is for the next look
+        self._read += len(whole)
+        for line in map(_line, map(str.split, whole.decode().splitlines())):
             step = self._running.add if line.phase == "start" else self._running.discard
             step((line.job, line.epoch, line.pid))
         return self._running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -154,3 +155,16 @@ def test_the_plan_holds_every_kind_of_job_in_its_share() -> None:
     assert 150 < sum(wish.cancel_after_s is not None for wish in wishes) < 250
     assert sum(wish.at_s == 0 for wish in wishes) == 2001
     assert 60 < wishes[-1].at_s < 70
+
+
+def test_what_is_running_follows_the_ledger_and_waits_for_a_line_to_be_whole(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    path.write_text("a 1 1 w 10 1.0 start\nb 1 1 w 11 1.1 start\n")
+    now = ledger.Now(path)
+    assert now.running() == {("a", 1, 10), ("b", 1, 11)}
+    with path.open("a") as file:
+        file.write("a 1 1 w 10 1.2 end\nc 2 1 w 12 1.3 sta")
+    assert now.running() == {("b", 1, 11)}
+    with path.open("a") as file:
+        file.write("rt\nb 1 1 w 11 1.4 raised\n")
+    assert now.running() == {("c", 2, 12)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,10 +25,6 @@ from worker.process.models import Worker
 
 log = structlog.get_logger(__name__)
 
-CACHE_S = 1.0
-"""For so long a job may still be started that no worker offers any more; a new one is seen at once."""
-_VERSION = sa.select(sa.func.count(), sa.func.sum(JobCatalogue.rev))
-"""Grows with each job that is first offered, and with each change of one."""
 LONGEST_CHAIN = 4
 """Event, job, event, job, … ends here: two jobs that wait for each other's events would never end."""
 RETIRED_AFTER = timedelta(minutes=10)
@@ -51,17 +46,10 @@ class JobStarts:
     def __init__(self, registry: Registry | None = None) -> None:
         self._registry = registry
         self._starts: list[Start] = []
-        self._read_at = float("-inf")
-        self._version: tuple[Any, ...] = ()
 
     async def patterns(self, connection: AsyncConnection | AsyncSession) -> Sequence[str]:
-        if self._registry is not None:
-            self._starts = [start_of(job) for job in self._registry]
-        else:
-            version = tuple((await connection.execute(_VERSION)).one())
-            if version != self._version or time.monotonic() - self._read_at > CACHE_S:
-                self._starts = await waiting_jobs(connection)
-                self._version, self._read_at = version, time.monotonic()
+        own = self._registry
+        self._starts = await waiting_jobs(connection) if own is None else [start_of(job) for job in own]
         return [pattern for start in self._starts for pattern in start.patterns]
 
     async def prepare(self, database: Database, events: Sequence[Recorded]) -> None:
@@ -135,7 +123,8 @@ def start_of(job: Job) -> Start:
 async def waiting_jobs(connection: AsyncConnection | AsyncSession) -> list[Start]:
     """Every advertised job with `on`, but those that the code does not have any more."""
     columns = (JobCatalogue.name, JobCatalogue.module, JobCatalogue.on_events, JobCatalogue.parameters)
-    rows = [row for row in (await connection.execute(sa.select(*columns))).all() if row.on_events]
+    waits = sa.cast(JobCatalogue.on_events, sa.Text) != "[]"
+    rows = (await connection.execute(sa.select(*columns).where(waits))).all()
     if not rows:
         return []
     workers = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +18,7 @@ from worker.events.job_starts import LONGEST_CHAIN, JobStarts, is_retired
 from worker.events.models import OutboxRow
 from worker.events.takers import hand_over
 from worker.events.types import BaseEvent, DocCreated
+from worker.process.models import Worker
 
 seen: list[Any] = []
 
@@ -69,6 +70,17 @@ async def tell(desk: testing.Desk, event_type: str = "doc.created", **fields: An
         return publish_event(session, {"event_type": event_type, **fields})
 
 
+async def add_worker(desk: testing.Desk, jobs: list[str], *, started_at: datetime) -> None:
+    """One that has loaded the modules of these tests and can run these jobs."""
+    async with desk.engine.database.transaction() as session:
+        session.add(
+            Worker(
+                id=new_id(), kind="worker", host="h", pid=1, modules=[__name__], jobs=jobs,
+                started_at=started_at, beat_at=started_at,
+            )
+        )  # fmt: skip
+
+
 async def test_an_event_starts_the_job_once_with_the_event_and_its_cause(environ) -> None:
     async with testing.desk(greets, environ=environ) as desk:
         event = await tell(desk, doctype="Todo", doc_id="7", user_id="ada", data={"n": 1})
@@ -89,6 +101,19 @@ async def test_a_job_that_was_offered_just_before_the_event_is_started(environ) 
         await tell(desk, "invoice.paid")
         assert await hand_over(desk.engine.database, [starts]) == 1, "nobody wanted it"
         await desk.engine.catalogue.advertise(desk.engine.registry, new_id())
+        await tell(desk)
+        await hand_over(desk.engine.database, [starts])
+        assert len(await desk.jobs("greets")) == 1
+
+
+async def test_a_job_that_is_offered_again_is_started_by_the_next_event(environ) -> None:
+    starts = JobStarts()
+    async with testing.desk(greets, environ=environ) as desk:
+        await desk.engine.catalogue.advertise(desk.engine.registry, new_id())
+        await add_worker(desk, [], started_at=utc_now() - timedelta(minutes=20))
+        await tell(desk, "invoice.paid")
+        assert await hand_over(desk.engine.database, [starts]) == 1, "nobody offers greets any more"
+        await add_worker(desk, ["greets"], started_at=utc_now())
         await tell(desk)
         await hand_over(desk.engine.database, [starts])
         assert len(await desk.jobs("greets")) == 1

@@ -129,6 +129,30 @@ def audit(evidence: Evidence, leave: Leave = STRICT) -> list[Finding]:
     return [finding for invariant in INVARIANTS for finding in invariant(evidence, leave)]
 
 
+def story(evidence: Evidence, job: str) -> str:
+    """What is known of one job, in the order of its epochs: for whoever has to explain a finding."""
+    pids = {str(row.id): row.pid for row in evidence.workers}
+    lines = [
+        (
+            line.epoch,
+            line.at,
+            f"{line.at:.2f} {line.phase} in {line.pid}, held by worker {pids.get(line.worker)}",
+        )
+        for run in evidence.executions.get(job, [])
+        for line in (run.start, *run.steps)
+    ]
+    notes = [
+        (
+            row.epoch,
+            float("inf"),
+            f"noted {row.outcome} ({row.reason}) at {row.ended_at:%H:%M:%S.%f}: {row.error}",
+        )
+        for row in evidence.attempts.get(job, [])
+    ]
+    told = (f"  epoch {epoch}: {text}" for epoch, _, text in sorted(lines + notes))
+    return "\n".join([f"{job} {evidence.jobs[job].job_name}", *told])
+
+
 # The invariants
 
 
@@ -241,6 +265,8 @@ def counters_tell_the_truth(evidence: Evidence, _leave: Leave) -> Iterator[Findi
 
 def jobs_end_as_they_must(evidence: Evidence, leave: Leave) -> Iterator[Finding]:
     """Innocent jobs succeed or are cancelled, guilty ones fail for their own reason, poison after a few deaths."""
+    ends = _ends_of_processes(evidence, leave.strikes)
+    pids = {str(row.id): row.pid for row in evidence.workers}
     for job, row in evidence.jobs.items():
         if row.status not in ENDS:
             continue
@@ -255,16 +281,28 @@ def jobs_end_as_they_must(evidence: Evidence, leave: Leave) -> Iterator[Finding]
         died = [
             line for run in evidence.executions.get(job, []) for line in run.steps if line.phase == "died"
         ]
-        noted = sum(not any(_may_have_hidden(strike, line) for strike in leave.strikes) for line in died)
+        noted = sum(not _may_be_hidden(line, leave.strikes, ends.get(pids.get(line.worker))) for line in died)
         if noted > MOST_DEATHS:
             yield Finding("verdict", job, f"{row.job_name} was let die {len(died)} times")
 
 
-def _may_have_hidden(strike: Strike, died: Line) -> bool:
-    """Whether it met the dying process itself, or a host so soon that it may be the one that had this death to note."""
-    if strike.kind == "worker":
-        return died.pid in strike.pids
-    return strike.kind in ("host", "supervisor") and -0.1 <= strike.at - died.at <= NOTED_WITHIN_S
+def _may_be_hidden(died: Line, strikes: Sequence[Strike], holders_end: float | None) -> bool:
+    """Whether nobody may have been left to tell this death: the strike met the process itself, or its host, or soon after the
+    worker died whose child the process was."""
+    alone_and_unheard = holders_end is not None and 0 < holders_end - died.at <= NOTED_WITHIN_S
+    return alone_and_unheard or any(
+        died.pid in strike.pids
+        if strike.kind == "worker"
+        else strike.kind in ("host", "supervisor") and -0.1 <= strike.at - died.at <= NOTED_WITHIN_S
+        for strike in strikes
+    )
+
+
+def _ends_of_processes(evidence: Evidence, strikes: Sequence[Strike]) -> dict[int, float]:
+    """When workers died, by a strike or by a job in their company."""
+    lines = (line for runs in evidence.executions.values() for run in runs for line in run.steps)
+    ends = {line.pid: line.at for line in lines if line.phase == "died"}
+    return ends | {pid: strike.at for strike in strikes if strike.kind == "worker" for pid in strike.pids}
 
 
 VERDICTS: dict[str, list[tuple[str, str | None]]] = {

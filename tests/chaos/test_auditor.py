@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,7 +40,7 @@ def evidence(statuses: list[str] = GOOD, *lines: Line, **columns: Any) -> Eviden
         attempts={},
         moves={JOB: [Move(rev, status) for rev, status in enumerate(statuses, 1)]},
         executions=ledger.executions(lines or (line("start", 1.0), line("end", 1.1))),
-        workers=[SimpleNamespace(id=7, ended_at=None, stale_finishes=0)],
+        workers=[SimpleNamespace(id=7, pid=7, ended_at=None, stale_finishes=0)],
         counted={job.status: 1},
         accepted=[JOB],
     )
@@ -132,6 +133,12 @@ def test_a_death_is_excused_by_a_strike_that_may_have_hidden_it_and_by_no_other(
     assert verdicts(Strike("worker", 1.5, (99,)), Strike("host", 0.5, (11,)), Strike("clerk", 1.5, (11,)))
     assert not verdicts(Strike("worker", 1.5, (11,)))
     assert not verdicts(Strike("host", 2.0, (99,)))
+    found.workers.append(SimpleNamespace(id="w", pid=50, ended_at=None, stale_finishes=0))
+    assert verdicts(Strike("worker", 1.4, (50,)), Strike("worker", 9.9, (50,)))
+    assert not verdicts(Strike("worker", 1.7, (50,)))
+    neighbour = replace(line("died", 1.7, pid=50), job="0193")
+    found.executions["0193"] = [ledger.Execution(neighbour, [neighbour])]
+    assert not verdicts()
 
 
 def test_a_cut_is_what_ran_in_a_struck_process_and_lasts_until_it_runs_again() -> None:

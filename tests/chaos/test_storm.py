@@ -64,12 +64,13 @@ async def weather(site: Site, seed: int, size: Size, report: Report) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(client.carry_out(wishes))
             tasks.create_task(nemesis.rage(_strikes(nemesis, size, wishes[-1].at_s)))
+        settled = await site.settled(size.patience_s)
     finally:
         for killer in killers:
             killer.cancel()
         await asyncio.gather(*killers, return_exceptions=True)
         await client.close()
-    assert await site.settled(size.patience_s), await _left(site)
+    assert settled, await _left(site)
     lasted_s = time.monotonic() - started
     evidence = await auditor.gather(site)
     evidence.accepted = [str(job_id) for job_id in client.accepted.values()]
@@ -78,7 +79,7 @@ async def weather(site: Site, seed: int, size: Size, report: Report) -> None:
     found = report.storm(evidence, findings, nemesis.log)
     report.say("first accepted -> all ended", figures.seconds(lasted_s))
     assert len(client.accepted) == size.mix.count
-    assert findings == []
+    assert findings == [], "\n".join(auditor.story(evidence, each.job) for each in findings[:5])
     assert found["cut"] >= size.cut_at_least
 
 

@@ -7,17 +7,24 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
+
+import structlog
 
 from worker.db.session import Doorbell, Pending
 from worker.joblogs.storable import Unstorable
 from worker.jobs.job import Job
 from worker.jobs.secret import NOTHING_SECRET, Redactor
+from worker.process import forking
 
 if TYPE_CHECKING:
     from worker.joblogs.hold import Hold
+
+log = structlog.get_logger(__name__)
 
 LINE_LIMIT = 16 * 1024 * 1024
 """The longest message a child may send: results are judged by `storable` afterwards."""
@@ -38,7 +45,7 @@ class RemoteError(Exception):
 async def run_in_process(
     hold: Hold, job: Job, args: dict[str, Any], redactor: Redactor = NOTHING_SECRET
 ) -> Any:
-    """Runs the job in `python -m worker.jobs.isolated` and answers its result.
+    """Runs the job in a process as `python -m worker.jobs.isolated` is one, and answers its result.
 
     The child reads one JSON line (see `_order`) and answers JSON lines on its standard output, which it takes away
     from the job's own prints: `{"progress": [value, note]}`, `{"log": [level, message, logger]}`, and in the end
@@ -47,18 +54,10 @@ async def run_in_process(
     Raises:
         RemoteError: the job raised. ProcessDied: the process ended without a last word.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "worker.jobs.isolated",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=LINE_LIMIT,
-        env=_environment(hold),
-    )
+    process = await _start()
     hold.on_ask(lambda: _kill(process))
+    assert process.stdin is not None
     try:
-        assert process.stdin is not None
         process.stdin.write(json.dumps(_order(hold, job, args)).encode() + b"\n")
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
@@ -66,6 +65,127 @@ async def run_in_process(
     finally:
         _kill(process)
         await asyncio.shield(process.wait())
+        process.stdin.close()
+
+
+class Process(Protocol):
+    """What is needed of `asyncio.subprocess.Process`."""
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter | None: ...
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def kill(self) -> None: ...
+    async def wait(self) -> int: ...
+
+
+class ForkedProcess:
+    """A process that the job server forked."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.stdin: asyncio.StreamWriter | None = None
+        self.stdout: asyncio.StreamReader | None = None
+        self.returncode: int | None = None
+        self._ended = asyncio.Event()
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    async def wait(self) -> int:
+        await self._ended.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def ended(self, code: int) -> None:
+        self.returncode = code
+        self._ended.set()
+
+
+class JobServer:
+    """The line to the process that `worker.process.fork_server` leaves beside a worker child."""
+
+    def __init__(self, line: socket.socket) -> None:
+        line.setblocking(False)
+        self._line = line
+        self.gone = False
+        self._listens = False
+        self._asked: deque[asyncio.Future[ForkedProcess]] = deque()
+        self._living: dict[int, ForkedProcess] = {}
+
+    async def start(self) -> ForkedProcess:
+        """Raises OSError: it is gone, or has too much to do."""
+        loop = asyncio.get_running_loop()
+        if not self._listens:
+            loop.add_reader(self._line, self._heard)
+            self._listens = True
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self._line, [b"{}"], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                raise
+        future: asyncio.Future[ForkedProcess] = loop.create_future()
+        self._asked.append(future)
+        try:
+            process = await asyncio.shield(future)
+            process.stdout, process.stdin = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT)
+        except BaseException:
+            ours.close()  # a process without an order ends by itself
+            raise
+        return process
+
+    def _heard(self) -> None:
+        try:
+            message = self._line.recv(forking.LONGEST_MESSAGE)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if not message:
+            self._gone()
+            return
+        pid, code = json.loads(message)
+        if code is None:
+            self._living[pid] = process = ForkedProcess(pid)
+            self._asked.popleft().set_result(process)
+        else:
+            self._living.pop(pid).ended(code)
+
+    def _gone(self) -> None:
+        """With it go those that it has forked; the next ones are started without it."""
+        self.gone = True
+        asyncio.get_running_loop().remove_reader(self._line)
+        self._line.close()
+        for process in self._living.values():
+            process.ended(-signal.SIGKILL)
+        for future in self._asked:
+            future.set_exception(ConnectionError("the job server is gone"))
+
+
+server: JobServer | None = None
+"""Of this process, where it was born with one: a job's process then starts in a fraction of the time."""
+
+
+async def _start() -> Process:
+    if server is not None and not server.gone:
+        try:
+            return await server.start()
+        except OSError as error:
+            log.warning(
+                "The job server does not answer; the job's process is started without it", error=str(error)
+            )
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "worker.jobs.isolated",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=LINE_LIMIT,
+    )
 
 
 def _environment(hold: Hold) -> dict[str, str]:
@@ -81,9 +201,10 @@ def _environment(hold: Hold) -> dict[str, str]:
 
 
 def _order(hold: Hold, job: Job, args: dict[str, Any]) -> dict[str, Any]:
-    """What the child needs to know: the code, the arguments, the facts of the execution."""
+    """What the child needs to know: its environment, the code, the arguments, the facts of the execution."""
     held = hold.claimed
     return {
+        "environ": _environment(hold),
         "modules": list(hold.engine.registry.modules),
         "job_name": job.name,
         "args": args,
@@ -108,7 +229,7 @@ def _order(hold: Hold, job: Job, args: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _listen(hold: Hold, process: asyncio.subprocess.Process, redactor: Redactor) -> Any:
+async def _listen(hold: Hold, process: Process, redactor: Redactor) -> Any:
     """Passes on what the child says until its last word."""
     assert process.stdout is not None
     async for line in process.stdout:
@@ -155,7 +276,7 @@ def _how_it_ended(code: int) -> str:
         return f"was killed by signal {-code}"
 
 
-def _kill(process: asyncio.subprocess.Process) -> None:
+def _kill(process: Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         if process.returncode is None:
             process.kill()

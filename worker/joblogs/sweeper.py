@@ -28,8 +28,9 @@ from worker.process.models import Worker
 
 BATCH = 500
 UNKNOWN_AFTER = timedelta(hours=1)
-HOPELESS_AFTER = 20
-"""Losses after which a job fails as poison although it ran in a process of its own: it takes its worker with it each time."""
+HOPELESS_AFTER, HOPELESS_SHARE = 20, 0.8
+"""A job that has a process of its own and still lost so many workers, and that share of all that ended meanwhile, takes them along."""
+HOPELESS_ANYWAY = 100
 ADOPTION_TIME = timedelta(seconds=10)
 STOPPING_TIME = timedelta(seconds=20)
 """A job may take this long to stop when its time is over; a process that dies later was ended for it."""
@@ -149,7 +150,7 @@ async def _rescue(
     counts: Counter[Key] = Counter()
     for job in jobs:
         overdue = is_overdue(job, now)
-        status, why = after_loss(job, fragile, overdue)
+        status, why = after_loss(job, fragile, overdue, await _ended_meanwhile(session, job))
         words = OVERDUE.format(job.timeout_s) if overdue else f"Its worker died under it ({reason})."
         session.add(_lost_attempt(job, now, status if overdue else "lost", why or "worker_lost", words))
         _put(job, status, why, words, now, offers.get(job.job_name, ("restart", RetryPolicy()))[1], chance())
@@ -174,11 +175,27 @@ def is_overdue(job: JobLog, now: datetime) -> bool:
     )
 
 
-def after_loss(job: JobLog, fragile: set[str], overdue: bool) -> tuple[str, str | None]:
-    """Where a job goes whose process died under it: status and reason. Pure.
+async def _ended_meanwhile(session: AsyncSession, job: JobLog) -> int:
+    """How many workers have ended since the first of the job's last twenty losses, of which this is the latest; 0 if it has fewer."""
+    if job.lost_count + 1 < HOPELESS_AFTER:
+        return 0
+    first = (
+        sa.select(JobAttempt.ended_at)
+        .where(JobAttempt.job_id == job.id, JobAttempt.outcome == "lost")
+        .order_by(JobAttempt.epoch.desc())
+        .limit(1)
+        .offset(HOPELESS_AFTER - 2)
+    ).scalar_subquery()
+    ended = sa.select(sa.func.count()).where(Worker.kind != "clerk", Worker.ended_at >= first)
+    return await session.scalar(ended) or 0
+
+
+def after_loss(job: JobLog, fragile: set[str], overdue: bool, ended: int) -> tuple[str, str | None]:
+    """Where a job goes whose process died under it: status and reason. `ended`: see `_ended_meanwhile`. Pure.
 
     Running out of time uses up a retry, dying with a worker does not. Nor does it convict: in company a neighbour may
-    have been the cause, and alone the job has a process of its own whose death its worker would have told.
+    have been the cause, and alone the job has a process of its own whose death its worker would have told. Where workers
+    keep ending without the job, it is not the job that ends them.
     """
     if job.cancel_requested_at is not None:
         return "cancelled", "cancelled"
@@ -186,9 +203,14 @@ def after_loss(job: JobLog, fragile: set[str], overdue: bool) -> tuple[str, str 
         return ("retrying" if job.attempt <= job.max_retries else "failed"), "timeout"
     if job.job_name in fragile:
         return "failed", "worker_lost"
-    if job.lost_count + 1 >= HOPELESS_AFTER:
+    if _is_hopeless(job.lost_count + 1, ended):
         return "failed", "poison"
     return "queued", None
+
+
+def _is_hopeless(losses: int, ended: int) -> bool:
+    to_blame = losses >= HOPELESS_AFTER and ended * HOPELESS_SHARE <= HOPELESS_AFTER
+    return to_blame or losses >= HOPELESS_ANYWAY
 
 
 def _put(

@@ -26,6 +26,7 @@ from worker.jobs.context import JobContext
 from worker.jobs.job import Job, engine_maker
 from worker.jobs.registry import Registry
 from worker.jobs.retry import Discard, Retry
+from worker.process import forking
 
 if TYPE_CHECKING:
     from worker.db.session import Pending
@@ -118,7 +119,12 @@ class RemoteHold:
 def main() -> None:
     """Runs one order. The exit code tells nothing: the last line does."""
     line = _take_stdout()
-    order = json.loads(sys.stdin.buffer.readline())
+    words = sys.stdin.buffer.readline()
+    if not words:  # who asked for this process has thought better of it
+        os._exit(0)
+    order = json.loads(words)
+    os.environ.clear()
+    os.environ.update(order["environ"])
     _end_with_parent()
     logging.getLogger().addHandler(LogLines(line))
     logging.getLogger().setLevel(logging.INFO)
@@ -134,6 +140,15 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # threads that the job has left behind must not keep this process
+
+
+def become(_message: str, line: int) -> None:
+    """For a process that was forked: `line` stands for stdin and stdout."""
+    forking.call_itself("m-job")
+    os.dup2(line, 0)
+    os.dup2(line, 1)
+    os.close(line)
+    main()
 
 
 def _take_stdout() -> Line:
@@ -236,7 +251,7 @@ def _own_frames(error: BaseException) -> Any:
 
 
 def _is_machinery(names: dict[str, Any]) -> bool:
-    return names.get("__name__") == "__main__" or str(names.get("__name__")).startswith("asyncio")
+    return names.get("__name__") in ("__main__", __name__) or str(names.get("__name__")).startswith("asyncio")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Sequence
 from uuid import UUID
@@ -163,4 +164,4 @@ def own_queues(registry: Registry, others: Sequence[str] | set[str] = ()) -> tup
 
 
 if __name__ == "__main__":
-    begin(run)
+    begin(run, sys.argv[1])

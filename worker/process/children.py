@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from worker.process.identity import memory_mb
+from worker.process.platform import Running
 from worker.process.presence import Beat
 
 SILENT_S = 10.0
@@ -23,7 +23,7 @@ class Child:
 
     worker_id: UUID
     module: str
-    process: subprocess.Popen[bytes]
+    process: Running
     started: float
     ready: bool = False
     beats: int = 0

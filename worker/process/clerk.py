@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -279,4 +280,4 @@ async def _purge(database: Database, settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    begin(run)
+    begin(run, sys.argv[1])

@@ -94,10 +94,13 @@ class Stop:
         self.event.set()
 
 
-def begin(main: Main) -> None:
-    """Runs `main` as a child process and ends the process; threads that do not stop cannot keep it."""
-    orders = Orders.read(sys.argv[1])
-    platform.die_with_parent(orders.parent)
+def begin(main: Main, words: str, parent: int | None = None) -> None:
+    """Runs `main` as a child process with the orders `words`, and ends the process; threads that do not stop cannot keep it.
+
+    `parent` is its parent's process id, if that is not the supervisor itself.
+    """
+    orders = Orders.read(words)
+    platform.die_with_parent(parent or orders.parent)
     line = Line(_take_stdout())
     log_to_stderr()
     collect_less()

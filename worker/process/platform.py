@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 WINDOWS = sys.platform == "win32"
 LINUX = sys.platform == "linux"
@@ -52,17 +52,18 @@ def spawn(
     environ: Mapping[str, str] | None = None,
     output: IO[Any] | int | None = None,
     errors: IO[Any] | int | None = None,
+    source: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """Starts a guarded child out of reach of the terminal's Ctrl-C: whoever spawns it decides when it stops.
 
-    `output` and `errors` are where the two streams go; `errors` defaults to where `output` does.
+    `output` and `errors` are where the two streams go; `errors` defaults to where `output` does. `source` is its standard input.
     """
     if errors is None and output is not None:
         errors = subprocess.STDOUT  # not `output` again: a second pipe would have no reader
     return subprocess.Popen(
         guarded(command),
         env=environ,
-        stdin=subprocess.DEVNULL,
+        stdin=source,
         stdout=output,
         stderr=errors,
         start_new_session=not WINDOWS,
@@ -70,7 +71,22 @@ def spawn(
     )
 
 
-def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
+class Running(Protocol):
+    """What a process can be asked, whoever started it."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    def wait(self) -> int:
+        """The exit code, negative for a signal."""
+        ...
+
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+
+
+def ask_to_stop(process: Running) -> None:
     """SIGTERM, or what stands for it on Windows."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":
@@ -79,13 +95,13 @@ def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
             process.terminate()
 
 
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
+def kill_tree(process: Running) -> None:
     """Ends a spawned process and everything that it started and left in its session, at once."""
     kill_now(process)
     process.wait()
 
 
-def kill_now(process: subprocess.Popen[bytes]) -> None:
+def kill_now(process: Running) -> None:
     """As `kill_tree`, without waiting for the end: safe in a signal handler."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":

@@ -25,6 +25,7 @@ from worker.logs import log_to_stderr
 from worker.process import platform
 from worker.process.children import Child, Place
 from worker.process.entry import CONFIGURATION, FAILED, Orders
+from worker.process.fork_server import ForkServer, ForkServerGone
 from worker.process.identity import memory_mb
 from worker.process.presence import Beat
 from worker.process.pulse import Pulse
@@ -105,6 +106,7 @@ class Supervisor:
         self.stopping_since: float | None = None
         self.code = 0
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._forks: ForkServer | None = None
         self._pulse = Pulse(settings, self._beats, self._wished)
 
     def run(self) -> int:
@@ -180,14 +182,25 @@ class Supervisor:
             self.plan.queues,
             self.plan.priorities,
         )
-        process = platform.spawn(
-            [sys.executable, "-m", place.module, orders.words()], output=subprocess.PIPE, errors=sys.stderr
-        )
+        process = self._begin(place.module, orders.words())
         child = Child(orders.id, place.module, process, time.monotonic())
         threading.Thread(target=self._read, args=(child,), daemon=True).start()
         threading.Thread(target=self._wait, args=(child,), daemon=True).start()
         log.info("A child has started", child=place.name, pid=process.pid, worker_id=str(orders.id))
         return child
+
+    def _begin(self, module: str, words: str) -> platform.Running:
+        """From the fork server where there can be one; else, and should it have come to an end, as a program of its own."""
+        if platform.LINUX:
+            try:
+                if self._forks is None or not self._forks.alive:
+                    self._forks = ForkServer()
+                return self._forks.fork(module, words)
+            except ForkServerGone:
+                log.warning("The fork server does not answer; the child is started without it")
+        return platform.spawn(
+            [sys.executable, "-m", module, words], output=subprocess.PIPE, errors=sys.stderr
+        )
 
     def _replace(self, place: Place, why: str, *, patient: bool = False) -> None:
         """Asks the place's child to leave; its successor starts at once, so that no slot is missing meanwhile."""
@@ -252,7 +265,11 @@ class Supervisor:
             self._ask_to_leave(child, "the worker was stopped")
 
     def _restart_all(self) -> None:
+        """With whatever code is installed by now."""
         log.info("Rolling restart")
+        if self._forks is not None:
+            self._forks.retire()
+            self._forks = None
         self.rolling = list(self.places)
 
     def _wish(self, worker_id: UUID, wish: str) -> None:
@@ -277,9 +294,10 @@ class Supervisor:
 
     def _read(self, child: Child) -> None:
         assert child.process.stdout is not None
-        for words in child.process.stdout:
-            with contextlib.suppress(ValueError):
-                self._events.put(functools.partial(child.heard, json.loads(words)))
+        with child.process.stdout as said:
+            for words in said:
+                with contextlib.suppress(ValueError):
+                    self._events.put(functools.partial(child.heard, json.loads(words)))
 
     def _wait(self, child: Child) -> None:
         code = child.process.wait()

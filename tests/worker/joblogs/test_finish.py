@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from tests.worker.joblogs.conftest import ADA, Bench
 from worker.joblogs import actions, finishes
 from worker.joblogs.counters import by_status, fold, recount
 from worker.joblogs.finishes import write_outcomes
+from worker.joblogs.models import JobLog
 from worker.joblogs.recorder import Outcome
 from worker.joblogs.sweeper import rescue_worker
 from worker.process.models import Worker
@@ -146,21 +148,41 @@ async def test_three_deaths_of_a_process_of_its_own_are_poison(bench: Bench) -> 
     assert (again.status, again.lost_count, again.died_alone) == ("queued", 0, 0)
 
 
-async def test_workers_that_are_killed_around_a_job_isolate_it_and_never_convict_it(bench: Bench) -> None:
-    job = await bench.enqueue()
-    lanes = []
-    for _ in range(19):
+async def lose(bench: Bench, job_id: UUID, times: int = 1, others: int = 0) -> JobLog:
+    """Its workers end so many times, and as many others each time."""
+    for _ in range(times):
+        for _ in range(others):
+            await rescue_worker(bench.database, (await bench.recorder()).worker_id, "killed")
         recorder = await bench.recorder()
-        assert await recorder.claim(job.id) is not None
+        assert await recorder.claim(job_id) is not None
         await rescue_worker(bench.database, recorder.worker_id, "killed")
-        lanes.append((await bench.row(job.id)).lane)
-    row = await bench.row(job.id)
-    assert (lanes[0], set(lanes[1:]), row.status, row.died_alone) == ("rescue", {"alone"}, "queued", 0)
-    recorder = await bench.recorder()
-    assert await recorder.claim(job.id) is not None
-    await rescue_worker(bench.database, recorder.worker_id, "killed")
-    row = await bench.row(job.id)
+    return await bench.row(job_id)
+
+
+async def test_workers_that_are_killed_around_a_job_isolate_it_and_convict_it_only_if_they_are_twenty(
+    bench: Bench,
+) -> None:
+    job = await bench.enqueue()
+    for _ in range(10):
+        await rescue_worker(bench.database, (await bench.recorder()).worker_id, "killed before")
+    assert (await lose(bench, job.id)).lane == "rescue"
+    row = await lose(bench, job.id, 18)
+    assert (row.status, row.lane, row.lost_count, row.died_alone) == ("queued", "alone", 19, 0)
+    row = await lose(bench, job.id)
     assert (row.status, row.reason, row.lost_count) == ("failed", "poison", 20)
+
+
+async def test_where_workers_end_without_a_job_too_it_is_convicted_only_after_a_hundred(
+    bench: Bench,
+) -> None:
+    job = await bench.enqueue()
+    row = await lose(bench, job.id, 19)
+    row = await lose(bench, job.id, others=6)
+    assert (row.status, row.lost_count) == ("queued", 20)
+    row = await lose(bench, job.id, 79, others=1)
+    assert (row.status, row.lost_count) == ("queued", 99)
+    row = await lose(bench, job.id)
+    assert (row.status, row.reason, row.lost_count) == ("failed", "poison", 100)
 
 
 async def test_many_finishes_share_a_batch_and_each_gets_its_own_answer(bench: Bench) -> None:

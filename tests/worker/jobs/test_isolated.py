@@ -52,10 +52,10 @@ class Child:
     """The process, and the other end of its pipes."""
 
     def __init__(self, folder: Path) -> None:
+        self.environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "M_HOME": str(folder)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker.jobs.isolated"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "M_HOME": str(folder)},
+            stderr=subprocess.PIPE, cwd=folder, env=self.environ,
         )  # fmt: skip
 
     def order(self, job_name: str, args: dict[str, Any], modules: tuple[str, ...] = ("own_jobs",)) -> None:
@@ -66,7 +66,8 @@ class Child:
             "checkpoint": {"at": 3}, "correlation_id": None, "caused_by": None,
         }  # fmt: skip
         order = {
-            "modules": modules, "job_name": job_name, "args": args, "worker_id": str(new_id()), "claimed": claimed,
+            "environ": self.environ, "modules": modules, "job_name": job_name, "args": args,
+            "worker_id": str(new_id()), "claimed": claimed,
         }  # fmt: skip
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order).encode() + b"\n")

@@ -26,10 +26,14 @@ WITHIN_S = 60
 SUPERVISOR = """
 import json, sys
 from worker.errors import DeskError
+from worker.process import platform
 from worker.process.supervisor import run_supervisor
 from worker.settings import Settings
+options = json.loads(sys.argv[1])
+if not options.pop("forks", True):
+    platform.LINUX = False
 try:
-    sys.exit(run_supervisor(Settings.from_env(), **json.loads(sys.argv[1])))
+    sys.exit(run_supervisor(Settings.from_env(), **options))
 except DeskError as error:
     print(error, file=sys.stderr)
     sys.exit(78)

@@ -13,7 +13,8 @@ ADOPTION_S = 10.0
 POISON_AFTER = 3
 """Deaths of a process that ran nothing else."""
 HOPELESS_AFTER = 20
-"""Losses with a worker."""
+"""Losses with a worker, while at most five others ended."""
+HOPELESS_ANYWAY = 100
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Row:
     worker: int | None = None
     started_at: float = 0.0
     asked_to_stop: bool = False
+    lost_at: list[float] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
 
     def seen(self) -> tuple[str, int, int, int, int, str, str | None]:
@@ -68,6 +70,8 @@ class Model:
         self.jobs: list[Row] = []
         self.beats: dict[int, int] = {}
         """Workers that have not ended, and how often each has beaten."""
+        self.ended_at: list[float] = []
+        """When others ended."""
         self.lists: dict[int, tuple[float, frozenset[tuple[int, int]]]] = {}
         """When each last said what it holds: jobs and epochs."""
         self.watch = Watch()
@@ -120,6 +124,7 @@ class Model:
         status, reason = how, None if how in ("success", "lost") else how
         if how == "lost":
             row.lost_count += 1
+            row.lost_at.append(self.now)
             row.died_alone += 1
             poisoned = row.died_alone >= POISON_AFTER
             status, reason = ("failed", "poison") if poisoned else ("queued", None)
@@ -151,7 +156,8 @@ class Model:
         return len(due)
 
     def rescue(self, worker: int, chance: float) -> int:
-        self.beats.pop(worker, None)
+        if self.beats.pop(worker, None) is not None:
+            self.ended_at.append(self.now)
         return self._take_back([r for r in self.jobs if r.worker == worker], chance)
 
     def orphans(self, chance: float) -> int:
@@ -197,7 +203,7 @@ class Model:
             row.run_at = self.now + chance * min(600.0, 2.0 * 2.0 ** (row.attempt - 1))
         elif overdue:
             row.status, row.reason = "failed", "timeout"
-        elif row.lost_count + 1 >= HOPELESS_AFTER:
+        elif self._is_hopeless(row):
             row.status, row.reason = "failed", "poison"
             row.lost_count += 1
         else:
@@ -205,8 +211,16 @@ class Model:
             row.epoch += 1
             row.attempt -= 1
             row.lost_count += 1
+            row.lost_at.append(self.now)
             row.lane = "alone" if row.lost_count >= 2 else "rescue"
         row.events.append(f"job.{row.status}")
+
+    def _is_hopeless(self, row: Row) -> bool:
+        losses = row.lost_count + 1
+        if losses < HOPELESS_AFTER or losses >= HOPELESS_ANYWAY:
+            return losses >= HOPELESS_ANYWAY
+        since = row.lost_at[-(HOPELESS_AFTER - 1)]
+        return sum(at >= since for at in self.ended_at) <= HOPELESS_AFTER + 5
 
     # People
 

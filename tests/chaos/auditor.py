@@ -265,8 +265,7 @@ def counters_tell_the_truth(evidence: Evidence, _leave: Leave) -> Iterator[Findi
 
 def jobs_end_as_they_must(evidence: Evidence, leave: Leave) -> Iterator[Finding]:
     """Innocent jobs succeed or are cancelled, guilty ones fail for their own reason, poison after a few deaths."""
-    ends = _ends_of_processes(evidence, leave.strikes)
-    pids = {str(row.id): row.pid for row in evidence.workers}
+    told = told_deaths(evidence, leave.strikes)
     for job, row in evidence.jobs.items():
         if row.status not in ENDS:
             continue
@@ -278,12 +277,21 @@ def jobs_end_as_they_must(evidence: Evidence, leave: Leave) -> Iterator[Finding]
         wanted = VERDICTS.get(row.job_name, [("success", None)])
         if verdict not in wanted:
             yield Finding("verdict", job, f"{row.job_name} ended as {row.status} ({row.reason}): {row.error}")
-        died = [
-            line for run in evidence.executions.get(job, []) for line in run.steps if line.phase == "died"
+        if len(told[job]) > MOST_DEATHS:
+            yield Finding("verdict", job, f"{row.job_name} was let die {len(told[job])} times")
+
+
+def told_deaths(evidence: Evidence, strikes: Sequence[Strike] = ()) -> dict[str, list[Line]]:
+    """The deaths that each job caused its process, without those that may have been told to nobody."""
+    ends = _ends_of_processes(evidence, strikes)
+    pids = {str(row.id): row.pid for row in evidence.workers}
+    told: dict[str, list[Line]] = defaultdict(list)
+    for job, runs in evidence.executions.items():
+        died = (line for run in runs for line in run.steps if line.phase == "died")
+        told[job] += [
+            line for line in died if not _may_be_hidden(line, strikes, ends.get(pids.get(line.worker)))
         ]
-        noted = sum(not _may_be_hidden(line, leave.strikes, ends.get(pids.get(line.worker))) for line in died)
-        if noted > MOST_DEATHS:
-            yield Finding("verdict", job, f"{row.job_name} was let die {len(died)} times")
+    return told
 
 
 def _may_be_hidden(died: Line, strikes: Sequence[Strike], holders_end: float | None) -> bool:

@@ -13,7 +13,7 @@ from worker.errors import DeskError, Invalid
 from worker.joblogs.capture import capturing
 from worker.joblogs.finishes import Outcome
 from worker.joblogs.hold import Hold
-from worker.joblogs.isolation import ProcessDied, RemoteError, run_in_process
+from worker.joblogs.isolation import DiedWithOthers, ProcessDied, RemoteError, run_in_process
 from worker.joblogs.storable import Unstorable, result_json
 from worker.jobs import secret
 from worker.jobs.context import JobContext
@@ -54,6 +54,8 @@ async def execute(hold: Hold, call: Call, succeeded: Callable[[Outcome], None] =
             return await _run(hold, succeeds())
     except Unstorable as error:
         return Outcome(claimed, "failed", error=redactor.text(str(error)), reason="result_unstorable")
+    except DiedWithOthers:
+        return Outcome(claimed, "queued", reason="released")
     except ProcessDied as error:
         return Outcome(claimed, "lost", error=str(error), reason="worker_lost")
     except BaseException as error:  # whatever a job raises, SystemExit included, is how that job ended

@@ -34,6 +34,10 @@ class ProcessDied(Exception):
     """The job's process ended without saying how the job did."""
 
 
+class DiedWithOthers(ProcessDied):
+    """So did others of the same worker, at once, with the process that had forked them."""
+
+
 class RemoteError(Exception):
     """An error in a process of the job's own: its text and traceback are all that came back."""
 
@@ -62,6 +66,8 @@ async def run_in_process(
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
         return await _listen(hold, process, redactor)
+    except ConnectionError:  # it died before it had read all that was said to it
+        raise await _death(process) from None
     finally:
         _kill(process)
         await asyncio.shield(process.wait())
@@ -89,34 +95,48 @@ class ForkedProcess:
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.returncode: int | None = None
-        self._ended = asyncio.Event()
+        self.with_others = False
+        self._grip = forking.Grip(pid)
+        self._told, self._over = asyncio.Event(), asyncio.Event()
+        if (descriptor := self._grip.fileno()) is None:
+            self._over = self._told
+        else:
+            asyncio.get_running_loop().add_reader(descriptor, self._ended, descriptor)
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        self._grip.send_signal(signal.SIGKILL)
 
     async def wait(self) -> int:
-        await self._ended.wait()
+        await self._over.wait()
+        await self._told.wait()
         assert self.returncode is not None
         return self.returncode
 
-    def ended(self, code: int) -> None:
+    def told(self, code: int) -> None:
+        """How it ended, by its job server; or that there is no job server any more."""
         self.returncode = code
-        self._ended.set()
+        self._told.set()
+
+    def _ended(self, descriptor: int) -> None:
+        asyncio.get_running_loop().remove_reader(descriptor)
+        self._grip.let_go()
+        self._over.set()
 
 
 class JobServer:
     """The line to the process that `worker.process.fork_server` leaves beside a worker child."""
 
-    def __init__(self, line: socket.socket) -> None:
+    def __init__(self, line: socket.socket, pid: int) -> None:
         line.setblocking(False)
         self._line = line
+        self._pid = pid
         self.gone = False
         self._listens = False
         self._asked: deque[asyncio.Future[ForkedProcess]] = deque()
         self._living: dict[int, ForkedProcess] = {}
 
     async def start(self) -> ForkedProcess:
-        """Raises OSError: it is gone, or has too much to do."""
+        """Raises OSError: it is gone, has too much to do, or may not."""
         loop = asyncio.get_running_loop()
         if not self._listens:
             loop.add_reader(self._line, self._heard)
@@ -146,22 +166,27 @@ class JobServer:
         except OSError:
             message = b""
         if not message:
-            self._gone()
+            self._end()
             return
         pid, code = json.loads(message)
-        if code is None:
+        if code is not None:
+            self._living.pop(pid).told(code)
+        elif pid:
             self._living[pid] = process = ForkedProcess(pid)
             self._asked.popleft().set_result(process)
         else:
-            self._living.pop(pid).ended(code)
+            self._asked.popleft().set_exception(BlockingIOError("the system allows no more processes"))
 
-    def _gone(self) -> None:
+    def _end(self) -> None:
         """With it go those that it has forked; the next ones are started without it."""
         self.gone = True
         asyncio.get_running_loop().remove_reader(self._line)
         self._line.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, os.WNOHANG)
         for process in self._living.values():
-            process.ended(-signal.SIGKILL)
+            process.with_others = len(self._living) > 1
+            process.told(-signal.SIGKILL)
         for future in self._asked:
             future.set_exception(ConnectionError("the job server is gone"))
 
@@ -253,7 +278,13 @@ async def _listen(hold: Hold, process: Process, redactor: Redactor) -> Any:
             )
         else:
             return message["result"]
-    raise ProcessDied(f"its process {_how_it_ended(await process.wait())} before the job had ended")
+    raise await _death(process)
+
+
+async def _death(process: Process) -> ProcessDied:
+    words = f"its process {_how_it_ended(await process.wait())} before the job had ended"
+    with_others = isinstance(process, ForkedProcess) and process.with_others
+    return DiedWithOthers(words) if with_others else ProcessDied(words)
 
 
 async def _announce(hold: Hold, said: dict[str, Any]) -> None:

@@ -298,10 +298,14 @@ class Observations:
 async def rescue_lost(
     database: Database, observations: Observations, now: float, chance: Chance = random.random
 ) -> int:
-    """One sweep: workers whose beat has stopped are declared dead, and orphans are taken back. `now` is monotonic."""
-    async with database.read() as connection:
-        rows = await connection.execute(sa.select(Worker.id, Worker.beat).where(Worker.ended_at.is_(None)))
-        dead = observations.stopped([(row[0], row[1]) for row in rows], now)
+    """One sweep: workers whose beat has stopped are declared dead, and orphans are taken back. `now` is monotonic.
+
+    It looks in a transaction that could write: where SQLite's lock keeps this one out, it keeps out beats as well.
+    """
+    async with database.transaction() as session:
+        rows = await session.execute(sa.select(Worker.id, Worker.beat).where(Worker.ended_at.is_(None)))
+        beats = [(row[0], row[1]) for row in rows]
+    dead = observations.stopped(beats, now)
     rescued = 0
     for worker_id in dead:
         reason = f"no sign of life for {observations.lease_s:g} s"

@@ -165,9 +165,11 @@ def _end_with_parent() -> None:
         os.dup2(nothing.fileno(), 0)
 
     def watch() -> None:
-        while pipe.read(4096):
-            continue
-        os._exit(1)
+        try:
+            while pipe.read(4096):
+                continue
+        finally:
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="parent").start()
 

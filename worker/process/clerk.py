@@ -157,7 +157,7 @@ def loops(engine: Engine, clerk_id: UUID | None = None) -> list[Loop]:
         Loop("due", 0.25, lambda: sweeper.promote_due(database), full=sweeper.BATCH, patience_s=SOON_S),
         Loop("schedules", 0.25, lambda: clock.fire_due(database), full=clock.BATCH),
         Loop("code schedules", 2.0, lambda: code.apply(database), wake=woken_by(engine, "worker")),
-        Loop("lost", 1.0, lambda: rescue_lost(database, seen), full=sweeper.BATCH, patience_s=SOON_S),
+        Loop("lost", 0.5, lambda: rescue_lost(database, seen), full=sweeper.BATCH, patience_s=SOON_S),
         Loop("unheld", 5.0, lambda: sweeper.rescue_unheld(database), patience_s=SOON_S),
         Loop("gone", 1.0, lambda: gone.look(time.monotonic()), patience_s=SOON_S),
         Loop("unknown jobs", 60.0, lambda: sweeper.fail_unknown(database)),

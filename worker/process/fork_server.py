@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import dataclass, field
+import traceback
 from typing import IO
 
 from worker.process import forking, platform
@@ -24,39 +24,46 @@ from worker.process.entry import begin
 WORKER, CLERK = "worker.process.child", "worker.process.clerk"
 ISOLATED = "worker.jobs.isolated"
 NAMES = {WORKER: "m-worker", CLERK: "m-clerk"}
-ANSWER_S = 20.0
+FIRST_ANSWER_S, ANSWER_S = 20.0, 5.0
 """The first answer waits for the imports, on a busy machine."""
+TOLD_WITHIN_S = 5.0
+"""A fork server that works tells an exit code at once."""
 
 
 class ForkServerGone(Exception):
-    """It has ended, or does not answer. Its children end with it."""
+    """It has ended, refuses, or does not answer."""
 
 
-@dataclass(eq=False)
 class Forked:
     """A child that the fork server started, as `subprocess.Popen` would show it."""
 
-    pid: int
-    stdout: IO[bytes]
-    returncode: int | None = None
-    _ended: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, pid: int, stdout: IO[bytes]) -> None:
+        self.pid = pid
+        self.stdout = stdout
+        self.returncode: int | None = None
+        self._grip = forking.Grip(pid)
+        self._told = threading.Event()
 
     def wait(self) -> int:
-        """The exit code, negative for a signal; known once the fork server has told it."""
-        self._ended.wait()
+        """The exit code, negative for a signal; known once the fork server has told it, or is no more."""
+        self._grip.wait()
+        self._told.wait(TOLD_WITHIN_S if self._grip.fileno() is not None else None)
+        self._grip.let_go()
+        self.ended(-signal.SIGKILL)
         assert self.returncode is not None
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        if self.returncode is None:
-            os.kill(self.pid, number)
+        self._grip.send_signal(number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
 
     def ended(self, code: int) -> None:
-        self.returncode = code
-        self._ended.set()
+        """What is told first counts."""
+        if self.returncode is None:
+            self.returncode = code
+        self._told.set()
 
 
 class ForkServer:
@@ -69,37 +76,47 @@ class ForkServer:
         self._outputs: queue.SimpleQueue[IO[bytes]] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Forked | None] = queue.SimpleQueue()
         self._children: dict[int, Forked] = {}
+        self._patience_s = FIRST_ANSWER_S
+        self._retired = False
         self._reader = threading.Thread(target=self._read, name="fork server", daemon=True)
         self._reader.start()
 
     @property
-    def alive(self) -> bool:
-        return self._reader.is_alive()
+    def forks(self) -> bool:
+        """Whether it may be asked."""
+        return self._reader.is_alive() and not self._retired
+
+    @property
+    def unfit(self) -> bool:
+        """Whether another one would not work either."""
+        return self._process.returncode == forking.UNFIT
 
     def fork(self, module: str, words: str) -> Forked:
         """Runs `module`'s `run` in a new process with the orders `words`; its standard output is the caller's to read.
 
         Raises:
-            ForkServerGone: it did not answer, and has been ended.
+            ForkServerGone: it did not fork. One that did not answer is asked no more; children that it has live on.
         """
         ours, theirs = os.pipe()
-        output = os.fdopen(ours, "rb")
-        self._outputs.put(output)
+        self._outputs.put(os.fdopen(ours, "rb"))
         child = None
         try:
             socket.send_fds(self._line, [json.dumps([module, words]).encode()], [theirs])
-            child = self._answers.get(timeout=ANSWER_S)
+            child = self._answers.get(timeout=self._patience_s)
         except (OSError, queue.Empty):
-            platform.kill_now(self._process)
+            self.retire()
         finally:
             os.close(theirs)
         if child is None:
-            output.close()
+            if not self._reader.is_alive():
+                self._close_outputs()
             raise ForkServerGone
+        self._patience_s = ANSWER_S
         return child
 
     def retire(self) -> None:
         """It forks no more and ends when its last child has."""
+        self._retired = True
         with contextlib.suppress(OSError):
             self._line.shutdown(socket.SHUT_WR)
 
@@ -112,13 +129,25 @@ class ForkServer:
             child.ended(-signal.SIGKILL)
         self._answers.put(None)
         self._line.close()
+        self._close_outputs()
+
+    def _close_outputs(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._outputs.get_nowait().close()
 
     def _heard(self, pid: int, code: int | None) -> None:
-        if code is None:
-            self._children[pid] = child = Forked(pid, self._outputs.get())
-            self._answers.put(child)
-        else:
+        if code is not None:
             self._children.pop(pid).ended(code)
+            return
+        output, child = self._outputs.get(), None
+        if pid:
+            self._children[pid] = child = Forked(pid, output)
+        if child is None or self._retired:  # refused; or too late, and nobody waits for it any more
+            output.close()
+        if child is not None and self._retired:
+            child.send_signal(signal.SIGKILL)
+        self._answers.put(child)
 
 
 # The process itself
@@ -126,12 +155,11 @@ class ForkServer:
 
 def main() -> None:
     """From the imports to the end of the last child."""
-    forking.ignore_what_is_not_meant()
+    forking.prepare("m-fork-server")
     with socket.socket(fileno=os.dup(0)) as line:
         _read_nothing()
         for module in (WORKER, CLERK, ISOLATED):
             importlib.import_module(module)
-        forking.call_itself("m-fork-server")
         forking.serve(line, become_child)
 
 
@@ -154,17 +182,18 @@ def _start_job_server(output: int) -> None:
 
     ours, theirs = forking.line()
     worker = os.getpid()
-    if os.fork():
+    if pid := os.fork():
         theirs.close()
-        isolation.server = isolation.JobServer(ours)
+        isolation.server = isolation.JobServer(ours, pid)
         return
     try:
         ours.close()
         os.close(output)
-        forking.ignore_what_is_not_meant()
         platform.die_with_parent(worker)
-        forking.call_itself("m-job-server")
+        forking.prepare("m-job-server")
         forking.serve(theirs, isolated.become)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(0)
 

@@ -103,13 +103,14 @@ def kill_tree(process: Running) -> None:
 
 def kill_now(process: Running) -> None:
     """As `kill_tree`, without waiting for the end: safe in a signal handler."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if sys.platform == "win32":
-            subprocess.run(
-                ["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False
-            )
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
+    if sys.platform == "win32":
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # it has no session of its own yet, or any more
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            process.send_signal(signal.SIGKILL)
 
 
 def on_stop_request(handler: Callable[[], None]) -> None:

@@ -41,6 +41,8 @@ KILL_AFTER_S = 31.0
 ENDED_ITSELF = (FAILED, CONFIGURATION)
 """Codes of a child that gave up by itself: before it was ready it held nothing that could be taken back."""
 IMPATIENT_AFTER_S = 1.0
+NO_START_S = 2.0
+"""Where the system refuses a process, it is asked again this soon."""
 
 
 def run_supervisor(
@@ -121,14 +123,20 @@ class Supervisor:
         try:
             while self.stopping_since is None or self.children():
                 self._tick(time.monotonic())
-                with contextlib.suppress(queue.Empty):
-                    self._events.get(timeout=TICK_S)()
+                self._hear()
         finally:
             for child in self.children():
                 platform.kill_tree(child.process)
             self._pulse.stop()
         log.info("The supervisor has stopped", code=self.code)
         return self.code
+
+    def _hear(self) -> None:
+        """All there is to hear, so that nothing is decided by what was true before a start that took its time."""
+        with contextlib.suppress(queue.Empty):
+            self._events.get(timeout=TICK_S)()
+            while True:
+                self._events.get_nowait()()
 
     def children(self) -> list[Child]:
         return [place.child for place in self.places if place.child] + self.leaving
@@ -149,7 +157,7 @@ class Supervisor:
         child = place.child
         if child is None:
             if self.stopping_since is None and now >= place.start_at:
-                place.child = self._spawn(place)
+                self._fill(place, now)
             return
         place.worked = place.worked or child.ready
         if child.leaving:
@@ -173,6 +181,13 @@ class Supervisor:
 
     # Starting and stopping one child
 
+    def _fill(self, place: Place, now: float) -> None:
+        try:
+            place.child = self._spawn(place)
+        except OSError as error:
+            log.warning("A child could not be started", child=place.name, error=str(error))
+            place.start_at = now + NO_START_S
+
     def _spawn(self, place: Place) -> Child:
         orders = Orders(
             str(new_id()),
@@ -190,14 +205,14 @@ class Supervisor:
         return child
 
     def _begin(self, module: str, words: str) -> platform.Running:
-        """From the fork server where there can be one; else, and should it have come to an end, as a program of its own."""
-        if platform.LINUX:
+        """From the fork server where there can be one; else, and where it does not fork, as a program of its own."""
+        if platform.LINUX and not (self._forks and self._forks.unfit):
             try:
-                if self._forks is None or not self._forks.alive:
+                if self._forks is None or not self._forks.forks:
                     self._forks = ForkServer()
                 return self._forks.fork(module, words)
             except ForkServerGone:
-                log.warning("The fork server does not answer; the child is started without it")
+                log.warning("The fork server does not fork; the child is started without it")
         return platform.spawn(
             [sys.executable, "-m", module, words], output=subprocess.PIPE, errors=sys.stderr
         )
@@ -241,6 +256,8 @@ class Supervisor:
             self._refuse(child.failed or reason)
             return
         pause = place.died(child, now)
+        if pause and not child.ready:  # what it was forked from may be what does not fit any more
+            self._load_anew()
         log.warning(
             "A child died", child=place.name, pid=child.process.pid, code=_words(code), restart_in_s=pause
         )
@@ -265,12 +282,14 @@ class Supervisor:
             self._ask_to_leave(child, "the worker was stopped")
 
     def _restart_all(self) -> None:
-        """With whatever code is installed by now."""
         log.info("Rolling restart")
-        if self._forks is not None:
-            self._forks.retire()
-            self._forks = None
+        self._load_anew()
         self.rolling = list(self.places)
+
+    def _load_anew(self) -> None:
+        """The next children run whatever code is installed by now."""
+        if self._forks is not None and self._forks.forks:
+            self._forks.retire()
 
     def _wish(self, worker_id: UUID, wish: str) -> None:
         place = next((p for p in self.places if p.child and p.child.worker_id == worker_id), None)
@@ -278,8 +297,10 @@ class Supervisor:
             return
         if wish == "ended":
             self._replace(place, "others had declared it dead")
-        else:
-            self._replace(place, f"an operator asked for a {wish}")
+            return
+        if wish == "restart":
+            self._load_anew()
+        self._replace(place, f"an operator asked for a {wish}")
 
     # From other threads, and from signal handlers: SimpleQueue.put may be called in both
 

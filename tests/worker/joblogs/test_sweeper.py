@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.engine.url import make_url
 
 from tests.worker.joblogs.conftest import ADA, Bench
 from worker.db.base import new_id, utc_now
@@ -99,6 +104,24 @@ async def test_running_rows_of_a_worker_that_is_gone_are_orphans(bench: Bench) -
         await session.execute(sa.delete(Worker).where(Worker.id == recorder.worker_id))
     assert await rescue_orphans(bench.database) == 1
     assert (await bench.row(claimed.id)).status == "queued"
+
+
+async def test_a_sweeper_that_a_lock_keeps_out_takes_nobodys_silence_for_death(bench: Bench) -> None:
+    """Whoever blocks its loop in a transaction locks SQLite for all: beats cannot be written, rows can be read."""
+    if bench.database.dialect != "sqlite":
+        pytest.skip("PostgreSQL has no lock on everything")
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    observations = Observations(lease_s=15)
+    assert await rescue_lost(bench.database, observations, 0.0) == 0
+    with closing(sqlite3.connect(make_url(bench.database.url).database or "")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        kept_out = asyncio.create_task(rescue_lost(bench.database, observations, 4.0))
+        await asyncio.sleep(0.3)
+        assert not kept_out.done()
+    assert await kept_out == 0
+    assert await rescue_lost(bench.database, observations, 15.0) == 0
+    assert (await bench.row(claimed.id)).status == "running"
 
 
 async def test_a_beat_that_stands_still_for_the_lease_is_a_death(bench: Bench) -> None:

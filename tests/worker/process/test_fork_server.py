@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.site import below
-from tests.worker.process.harness import Workers, alive
+from tests.worker.process.harness import ROOT, Workers, alive
 from worker.db.base import new_id
 from worker.joblogs.models import JobAttempt
+from worker.process import fork_server, forking
 from worker.process.entry import CONFIGURATION, Orders
 from worker.process.fork_server import CLERK, WORKER, Forked, ForkServer, ForkServerGone
 
@@ -43,6 +47,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServ
     monkeypatch.setenv("M_JOB_MODULES", "nowhere.to.be.found")
     server = ForkServer()
     yield server
+    server._process.send_signal(signal.SIGCONT)
     server._process.kill()
     server._reader.join(30)
 
@@ -82,6 +87,43 @@ def test_a_child_is_as_a_program_of_its_own_would_be(server: ForkServer) -> None
     assert [name.split(":")[0] for name in streams] == ["/dev/null", "pipe"]
 
 
+def test_a_child_hears_what_it_is_told_in_its_first_moment(server: ForkServer) -> None:
+    for _ in range(20):
+        child = server.fork(CLERK, orders())
+        child.terminate()
+        child.stdout.close()
+        assert child.wait() in (-signal.SIGTERM, 0)
+
+
+def test_one_that_answers_too_late_is_asked_no_more_and_what_it_has_lives_on(
+    server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = frozen(server)
+    pid = server._process.pid
+    os.kill(pid, signal.SIGSTOP)
+    server._patience_s = 0.1
+    with pytest.raises(ForkServerGone):
+        server.fork(CLERK, orders())
+    assert not server.forks
+    assert alive(child.pid)
+    os.kill(pid, signal.SIGCONT)
+    end = time.monotonic() + 30
+    while named(pid, "m-clerk") != [child.pid] or len(below(pid)) > 1:
+        assert time.monotonic() < end, "the late child lives"
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_the_end_of_a_child_is_known_although_its_fork_server_says_nothing(
+    server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_server, "TOLD_WITHIN_S", 0.1)
+    child = frozen(server)
+    os.kill(server._process.pid, signal.SIGSTOP)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+
+
 def test_it_has_one_thread_and_signals_to_all_do_not_end_it(server: ForkServer) -> None:
     frozen(server)
     pid = server._process.pid
@@ -101,7 +143,7 @@ def test_when_it_is_killed_its_children_are_and_it_forks_no_more(server: ForkSer
     while alive(child.pid):
         assert time.monotonic() < end
     server._reader.join(30)
-    assert not server.alive
+    assert not server.forks
     with pytest.raises(ForkServerGone):
         server.fork(CLERK, orders())
 
@@ -145,6 +187,78 @@ async def test_a_rolling_restart_forks_from_what_is_installed_by_then(sqlite_wor
     await workers.until(servers, lambda pids: len(pids) == 1 and pids != [server])
 
 
+SERVES = """
+import os, sys, socket, threading, time
+from worker.process import forking
+refused = [1, 0]
+fork = os.fork
+
+def once_refused():
+    if refused and refused.pop(0):
+        raise BlockingIOError
+    return fork()
+
+def become(message, passed):
+    if message == "orphan" and fork():
+        os._exit(7)
+    time.sleep(0.2)
+
+if sys.argv[1] == "refused":
+    os.fork = once_refused
+if sys.argv[1] == "threads":
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+forking.serve(socket.socket(fileno=int(sys.argv[2])), become)
+"""
+
+
+def serving(how: str, *messages: str) -> tuple[list[list[int | None]], int]:
+    """What a process that serves says to these messages, and its exit code."""
+    ours, theirs = forking.line()
+    command = [sys.executable, "-c", SERVES, how, str(theirs.fileno())]
+    with ours, subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT) as process:
+        theirs.close()
+        for message in messages:
+            socket.send_fds(ours, [message.encode()], [0])
+        ours.shutdown(socket.SHUT_WR)
+        said = []
+        while words := ours.recv(forking.LONGEST_MESSAGE):
+            said.append(json.loads(words))
+    return said, process.returncode
+
+
+def test_a_fork_that_the_system_refuses_is_told_and_ends_nothing() -> None:
+    (refused, forked, ended), code = serving("refused", "one", "two")
+    assert (refused, code) == ([0, None], 0)
+    assert forked[0]
+    assert ended == [forked[0], 1]
+
+
+def test_the_orphans_of_a_child_are_told_to_nobody() -> None:
+    (forked, ended), code = serving("orphans", "orphan")
+    assert (ended, code) == ([forked[0], 7], 0)
+
+
+def test_a_process_with_threads_does_not_fork() -> None:
+    assert serving("threads") == ([], forking.UNFIT)
+
+
+async def test_where_an_agent_starts_threads_children_are_programs_of_their_own(
+    tmp_path: Path, sqlite_workers: Workers
+):
+    agent = tmp_path / "agent"
+    agent.mkdir()
+    (agent / "sitecustomize.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(999,), daemon=True).start()\n"
+    )
+    sqlite_workers.environ["PYTHONPATH"] = str(agent)
+    workers = await sqlite_workers.start()
+    assert workers.process is not None
+    job_id = await workers.enqueue("add", a=1)
+    assert (await workers.job(job_id)).status == "success"
+    assert named(workers.process.pid, "m-fork-server") == []
+    assert workers.log().count("The fork server does not fork") == 1
+
+
 async def test_without_a_fork_server_children_are_programs_of_their_own(sqlite_workers: Workers):
     workers = await sqlite_workers.start(forks=False)
     assert workers.process is not None
@@ -168,6 +282,18 @@ async def test_a_jobs_own_process_is_forked_and_dies_with_its_worker_at_once(sql
             await asyncio.sleep(0.01)
     assert int((await workers.witness_of("start", 2))[1][2]) != pid
     assert (await workers.rows(JobAttempt, JobAttempt.job_id == job_id))[0].outcome == "lost"
+
+
+async def test_jobs_that_die_together_with_their_job_server_are_not_to_blame(sqlite_workers: Workers):
+    workers = await sqlite_workers.start()
+    assert workers.process is not None
+    jobs = [await workers.enqueue("mark_in_process", path=str(workers.witness), seconds=2) for _ in range(2)]
+    await workers.witness_of("start", 2)
+    [server] = named(workers.process.pid, "m-job-server")
+    os.kill(server, signal.SIGKILL)
+    rows = [await workers.job(job_id) for job_id in jobs]
+    assert [(row.status, row.lost_count, row.died_alone) for row in rows] == [("success", 0, 0)] * 2
+    assert len(await workers.witness_of("start")) == 4
 
 
 async def test_a_job_server_that_is_killed_costs_what_it_runs_and_the_next_ones_start_without_it(

@@ -18,16 +18,17 @@ class Mutant:
     old: str
     new: str
     scenario: str
-    too: tuple[str, str] | None = None
-    """A second guard of the same thing, which has to go with the first."""
+    too: tuple[tuple[str, str, str], ...] = ()
+    """Other guards of the same thing, which have to go with the first: file, old and new of each."""
 
-    def applied_to(self, source: str) -> str:
-        for old, new in [(self.old, self.new), *([self.too] if self.too else [])]:
-            assert source.count(old) == 1, (
-                f"{self.name}: {old!r} stands {source.count(old)} times in {self.file}"
-            )
-            source = source.replace(old, new)
-        return source
+    def applied_to(self, tree: Path) -> dict[Path, str]:
+        """The edited sources, by their place in `tree`."""
+        edited: dict[Path, str] = {}
+        for file, old, new in [(self.file, self.old, self.new), *self.too]:
+            source = edited.get(tree / file) or (tree / file).read_text(encoding="utf-8")
+            assert source.count(old) == 1, f"{self.name}: {old!r} stands {source.count(old)} times in {file}"
+            edited[tree / file] = source.replace(old, new)
+        return edited
 
 
 FROZEN = "tests/chaos/test_stall.py -k frozen"
@@ -35,6 +36,8 @@ BLOCKED = "tests/chaos/test_stall.py -k blocked"
 DOORBELLS = "tests/chaos/test_doorbells.py"
 CANCELS = "tests/chaos/test_cancel_races.py"
 POISON = "tests/chaos/test_poison.py"
+CLOCKS = "tests/chaos/test_clocks.py -k disagree"
+SCHEDULES = "tests/chaos/test_schedules.py"
 
 MUTANTS = (
     Mutant(
@@ -45,7 +48,10 @@ MUTANTS = (
         "a claim takes what others run", "worker/joblogs/claims.py",
         "        QUEUED,\n        JobLog.run_at <= now,",
         '        JobLog.status.in_(("queued", "running")),\n        JobLog.run_at <= now,', FROZEN,
-        ('JobLog.id.in_(ids), JobLog.status == "queued", ~declared_dead', "JobLog.id.in_(ids), ~declared_dead"),
+        ((
+            "worker/joblogs/claims.py",
+            'JobLog.id.in_(ids), JobLog.status == "queued", ~declared_dead', "JobLog.id.in_(ids), ~declared_dead",
+        ),),
     ),
     Mutant(
         "a finish is not fenced", "worker/joblogs/finishes.py",
@@ -72,6 +78,26 @@ MUTANTS = (
     Mutant(
         "who is silent for a moment is dead", "worker/joblogs/sweeper.py",
         "if now - since >= self.lease_s]", "if now - since > 0]", BLOCKED,
+    ),
+    Mutant(
+        "the lease goes by the hour of whoever looks", "worker/joblogs/sweeper.py",
+        "sa.select(Worker.id, Worker.beat).where", "sa.select(Worker.id, Worker.beat_at).where", CLOCKS,
+        ((
+            "worker/joblogs/sweeper.py", "dead = observations.stopped(beats, now)",
+            'dead = [who for who, at in beats if (__import__("worker.db.base").db.base.utc_now() - at).total_seconds() > observations.lease_s]',
+        ),),
+    ),
+    Mutant(
+        "a due instant may be decided twice", "worker/schedules/clock.py",
+        ".limit(BATCH)\n        .with_for_update(skip_locked=True)", ".limit(BATCH)", SCHEDULES,
+        (
+            (
+                "worker/schedules/clock.py",
+                'ScheduledJob.__table__.c.next_fire_at == sa.bindparam("b_was", type_=Time)',
+                'sa.bindparam("b_was", type_=Time).is_not(None)',
+            ),
+            ("worker/db/migrations/versions/0002_schedules.py", '["scheduled_job_id", "fire_at"], unique=True', '["scheduled_job_id", "fire_at"], unique=False'),
+        ),
     ),
     Mutant(
         "a running job is cancelled over its head", "worker/joblogs/actions.py",

@@ -21,7 +21,7 @@ RED = 1
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_guard_that_a_mutant_lacks_stands_once_in_the_source(mutant: Mutant) -> None:
-    mutant.applied_to((ROOT / mutant.file).read_text(encoding="utf-8"))
+    mutant.applied_to(ROOT)
 
 
 def _caught(mutant: Mutant, tmp_path: Path, report: Report) -> None:
@@ -51,8 +51,8 @@ def _mutated(mutant: Mutant, tree: Path) -> Path:
         else:
             tree.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, tree / part)
-    file = tree / mutant.file
-    file.write_text(mutant.applied_to(file.read_text(encoding="utf-8")), encoding="utf-8")
+    for file, source in mutant.applied_to(tree).items():
+        file.write_text(source, encoding="utf-8")
     return tree
 
 

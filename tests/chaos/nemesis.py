@@ -208,7 +208,7 @@ def _send(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def _hold_lock(path: Path, for_s: float) -> None:
-    connection = sqlite3.connect(path, timeout=10, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=60, isolation_level=None)  # it waits among many
     try:
         connection.execute("BEGIN EXCLUSIVE")
         time.sleep(for_s)

@@ -28,6 +28,7 @@ class Size:
     broker_kills: int
     database_strikes: int
     host_kills: int
+    supervisor_kills: int
     patience_s: float
     cut_at_least: int
     """Executions that the strikes must have met in mid-run, or the storm was none."""
@@ -36,8 +37,8 @@ class Size:
 MOST_DOUBLES = 0.1
 """Effects that happened twice, for each child that died."""
 LONGER = ((20, 0.5), (100, 0.25), (300, 0.2), (1500, 0.05))
-SHORT = Size(storm(400, per_s=40, die=0.004, durations=LONGER), 2, 1, 0.5, 4.0, 1, 1, 1, 90, 3)
-FULL = Size(storm(10_000), 2, 2, 0.8, 10.0, 5, 3, 3, 400, 200)
+SHORT = Size(storm(400, per_s=40, die=0.004, durations=LONGER), 2, 1, 0.5, 4.0, 1, 1, 1, 0, 90, 3)
+FULL = Size(storm(10_000), 2, 2, 0.8, 10.0, 5, 3, 3, 2, 400, 200)
 
 
 async def test_c1_storm_on_postgresql(postgresql_site, seed: int, full: bool, report: Report) -> None:
@@ -88,7 +89,7 @@ async def weather(site: Site, seed: int, size: Size, report: Report) -> None:
 
 
 def _strikes(nemesis: Nemesis, size: Size, lasts_s: float) -> list[Any]:
-    """Hosts, broker and database, each a few times, in equal parts of the time."""
+    """Hosts, supervisors alone, broker and database, each a few times, in equal parts of the time."""
     dice = nemesis.dice
     strike_database = (
         (lambda: nemesis.crash_database(dice.uniform(0.2, 1.0)))
@@ -97,6 +98,9 @@ def _strikes(nemesis: Nemesis, size: Size, lasts_s: float) -> list[Any]:
     )
     return [
         *nemesis.spread(size.host_kills, lasts_s, lambda: nemesis.kill_host(processes=size.processes)),
+        *nemesis.spread(
+            size.supervisor_kills, lasts_s, lambda: nemesis.kill_supervisor(processes=size.processes)
+        ),
         *nemesis.spread(size.broker_kills, lasts_s, lambda: nemesis.kill_broker(dice.uniform(0.2, 2.0))),
         *nemesis.spread(size.database_strikes, lasts_s, strike_database),
     ]

@@ -155,6 +155,7 @@ WORKER: dict[str, Any] = {
     "version": "0.1.0",
     "queues": ["default", "mail"],
     "jobs": ["send_email"],
+    "priorities": "0-9",
     "slots": 10,
     "busy": 4,
     "memory_mb": 96.5,

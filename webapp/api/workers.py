@@ -31,6 +31,7 @@ class WorkerState(Struct):
     version: str
     queues: list[str]
     jobs: list[str]
+    priorities: Annotated[str, Meta(description="the range that it takes, as given to `m worker --priorities`")]
     slots: int
     busy: int
     memory_mb: float | None
@@ -96,6 +97,7 @@ _PLAIN = (
     "version",
     "queues",
     "jobs",
+    "priorities",
     "slots",
     "busy",
     "memory_mb",

@@ -56,6 +56,8 @@ SOON_S, LONG_S = 15.0, 3600.0
 """Patience with what jobs wait for, and with what goes through everything there is."""
 BURIAL_S = 2.0
 """How long a process that has ended is its supervisor's to bury."""
+ORPHAN_BURIAL_S = 0.4
+"""Where all that one supervisor had started ended unasked, it is most likely gone as well."""
 WAKE_GAP_S, BUSY_GAP_S = 0.1, 0.04
 """A loop that is woken by commits gathers this long, and up to twice as long: one look finds what many have brought, in one write.
 Meanwhile the work itself has the processor and SQLite's lock, and of several clerks one comes first and leaves nothing to the others.
@@ -159,7 +161,7 @@ def loops(engine: Engine, clerk_id: UUID | None = None) -> list[Loop]:
         Loop("code schedules", 2.0, lambda: code.apply(database), wake=woken_by(engine, "worker")),
         Loop("lost", 0.5, lambda: rescue_lost(database, seen), full=sweeper.BATCH, patience_s=SOON_S),
         Loop("unheld", 5.0, lambda: sweeper.rescue_unheld(database), patience_s=SOON_S),
-        Loop("gone", 1.0, lambda: gone.look(time.monotonic()), patience_s=SOON_S),
+        Loop("gone", 0.5, lambda: gone.look(time.monotonic()), patience_s=SOON_S),
         Loop("unknown jobs", 60.0, lambda: sweeper.fail_unknown(database)),
         Loop("relay", 0.5, relay, full=RELAY_BATCH, wake=to_relay),
         Loop("intake", 5.0, Intake(database, engine.bus)),
@@ -226,7 +228,7 @@ class GoneProcesses:
     """Takes back the jobs of processes of this very host that have ended and whose supervisor does not say so; ends that they
     still owed are written first.
 
-    A supervisor that lives knows more of the death, and has the time that a look takes to say it.
+    A supervisor that lives knows more of the death, and is given the time to say it.
     """
 
     def __init__(self, database: Database, home: Path) -> None:
@@ -239,17 +241,19 @@ class GoneProcesses:
         here = boot_id()
         if not here:
             return 0
-        statement = sa.select(Worker.id, Worker.pid, Worker.process_started).where(
-            Worker.ended_at.is_(None), Worker.boot_id == here
-        )
+        statement = sa.select(
+            Worker.id, Worker.pid, Worker.process_started, Worker.supervisor_id, Worker.stopping_at
+        ).where(Worker.ended_at.is_(None), Worker.boot_id == here)
         async with self._database.read() as connection:
             rows = (await connection.execute(statement)).all()
-        gone = [row.id for row in rows if is_gone(row.pid, here, row.process_started)]
-        self._seen = {worker_id: self._seen.get(worker_id, now_s) for worker_id in gone}
-        for worker_id, since_s in self._seen.items():
-            if now_s - since_s >= BURIAL_S:
-                await journal.write_left(self._database, self._home, worker_id)
-                await sweeper.rescue_worker(self._database, worker_id, "its process has ended")
+        gone = [row for row in rows if is_gone(row.pid, here, row.process_started)]
+        self._seen = {row.id: self._seen.get(row.id, now_s) for row in gone}
+        looked_after = {row.supervisor_id for row in rows if row not in gone or row.stopping_at} - {None}
+        for row in gone:
+            patience_s = BURIAL_S if row.supervisor_id in looked_after else ORPHAN_BURIAL_S
+            if now_s - self._seen[row.id] >= patience_s:
+                await journal.write_left(self._database, self._home, row.id)
+                await sweeper.rescue_worker(self._database, row.id, "its process has ended")
         return 0
 
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import replace
 from uuid import uuid4
 
+import sqlalchemy as sa
+
 from tests.webapp.pages.conftest import Crew, flash_of
 from tests.webapp.rows import Rows
 from tests.webapp.site import Browser, Site
@@ -14,6 +16,7 @@ from worker.db.base import utc_now
 from worker.db.session import Database
 from worker.events.models import OutboxRow
 from worker.joblogs import bulk
+from worker.process.models import Worker
 
 
 async def test_all_is_well_only_when_nothing_needs_anybody(
@@ -118,6 +121,21 @@ async def test_the_workers_page_shows_who_runs_what_and_asks_one_to_drain(
     assert "will drain" in answer.text
     (entry,) = await site.audited(action="worker.drain")
     assert entry.after == {"wish": "drain"}
+
+
+async def test_the_workers_page_tells_of_dedicated_workers_and_of_results_that_came_too_late(
+    site: Site, crew: Crew, ada: Browser
+) -> None:
+    text = (await ada.get("/workers")).text
+    assert "priorities" not in text
+    assert "refused" not in text
+    async with crew.desk.engine.database.transaction() as session:
+        await session.execute(
+            sa.update(Worker).where(Worker.id == crew.worker_id).values(priorities="0-3", stale_finishes=2)
+        )
+    text = (await ada.get("/workers")).text
+    assert "priorities 0-3" in text
+    assert "2 late results refused" in text
 
 
 async def finish(database: Database) -> None:

@@ -18,7 +18,7 @@ from worker.joblogs.journal import Journal
 from worker.joblogs.models import JobLog
 from worker.jobs.registry import Registry
 from worker.process import presence
-from worker.process.clerk import BURIAL_S, LONGEST_PAUSE_S, GoneProcesses, Loop
+from worker.process.clerk import BURIAL_S, LONGEST_PAUSE_S, ORPHAN_BURIAL_S, GoneProcesses, Loop
 from worker.process.identity import boot_id, identify, is_gone, memory_mb
 from worker.process.inline import InlineWorker
 from worker.process.models import Worker
@@ -85,11 +85,26 @@ async def test_an_inline_worker_that_was_declared_dead_begins_anew(engine: Engin
 
 
 @needs_proc
-async def test_the_jobs_of_a_process_that_is_gone_from_this_host_are_taken_back(engine: Engine):
-    dead, living = new_id(), new_id()
+@pytest.mark.parametrize(
+    ("sibling_lives", "asked_to_stop", "after_s"),
+    [(True, False, BURIAL_S), (False, False, ORPHAN_BURIAL_S), (False, True, BURIAL_S)],
+    ids=["its supervisor may live", "all of its supervisor are gone", "it was asked to stop"],
+)
+async def test_the_jobs_of_a_process_that_is_gone_from_this_host_are_taken_back(
+    engine: Engine, sibling_lives: bool, asked_to_stop: bool, after_s: float
+):
+    dead, living, supervisor = new_id(), new_id(), new_id()
     await engine.catalogue.advertise(engine.registry, dead)
-    await presence.enter(engine.database, dead, "worker", registry=engine.registry)
-    await presence.enter(engine.database, living, "worker", registry=engine.registry)
+    await presence.enter(engine.database, dead, "worker", supervisor_id=supervisor, registry=engine.registry)
+    await presence.enter(
+        engine.database,
+        living,
+        "worker",
+        supervisor_id=supervisor if sibling_lives else new_id(),
+        registry=engine.registry,
+    )
+    if asked_to_stop:
+        await presence.stopping(engine.database, dead)
     job_id = await engine.enqueue("add", {"a": 1})
     await claim_ids(engine.database, dead, Scope(("add",), ("default",)), [job_id])
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -106,9 +121,9 @@ async def test_the_jobs_of_a_process_that_is_gone_from_this_host_are_taken_back(
     process.kill()
     process.communicate()
     await gone.look(10.0)
-    await gone.look(10.0 + BURIAL_S - 0.1)
+    await gone.look(10.0 + after_s - 0.1)
     assert await status(engine, job_id, "running", "queued") == "running"
-    await gone.look(10.0 + BURIAL_S)
+    await gone.look(10.0 + after_s)
     assert await status(engine, job_id, "running", "queued") == "queued"
     assert await status(engine, ended_id, "success") == "success", "it had ended"
     assert [row.id for row in await live_workers(engine)] == [living]

@@ -31,7 +31,9 @@ class WorkerState(Struct):
     version: str
     queues: list[str]
     jobs: list[str]
-    priorities: Annotated[str, Meta(description="the range that it takes, as given to `m worker --priorities`")]
+    priorities: Annotated[
+        str, Meta(description="the range that it takes, as given to `m worker --priorities`")
+    ]
     slots: int
     busy: int
     memory_mb: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -111,7 +112,9 @@ class Recorder:
         claimed = {job.id: job for job in found}
         return [claimed.pop(job_id, None) for job_id in ids]
 
-    async def _finish_batch(self, outcomes: Sequence[Outcome]) -> Sequence[bool | BaseException]:
+    async def _finish_batch(
+        self, outcomes: Sequence[Outcome], *, splits: bool = True
+    ) -> Sequence[bool | BaseException]:
         """Tries again while the database is away and the lease lasts; splits a batch that holds an offender."""
         end = time.monotonic() + self._lease_s
         delay, repeated = 0.05, False
@@ -122,6 +125,8 @@ class Recorder:
                     return await self._found_written(outcomes, written) if repeated else written
             except (DBAPIError, OSError) as error:
                 if isinstance(error, DBAPIError) and not will_pass(error):
+                    if not splits:
+                        raise
                     return await self._bisect(outcomes, error)
                 if time.monotonic() > end:
                     raise
@@ -141,17 +146,22 @@ class Recorder:
             for o, ok in zip(outcomes, written, strict=True)
         ]
 
-    async def _bisect(self, outcomes: Sequence[Outcome], error: DBAPIError) -> list[bool | BaseException]:
+    async def _bisect(self, outcomes: Sequence[Outcome], error: DBAPIError) -> Sequence[bool | BaseException]:
         if len(outcomes) == 1:
-            job = outcomes[0].claimed
-            cause = str(error.orig).splitlines()[0][:300]
+            job, cause = outcomes[0].claimed, _words(error)
             log.error("result_unstorable", job_id=str(job.id), error=cause)
-            refused = Outcome(
-                job, "failed", error=f"Its end could not be stored: {cause}", reason="result_unstorable"
-            )
-            return list(await write_outcomes(self.database, self.worker_id, [refused]))
+            text = f"Its end could not be stored: {cause}"
+            refused = Outcome(job, "failed", error=text, reason="result_unstorable")
+            return await self._finish_batch([refused], splits=False)
         middle = len(outcomes) // 2
-        return [*await self._finish_batch(outcomes[:middle]), *await self._finish_batch(outcomes[middle:])]
+        return [*await self._half(outcomes[:middle]), *await self._half(outcomes[middle:])]
+
+    async def _half(self, outcomes: Sequence[Outcome]) -> Sequence[bool | BaseException]:
+        """What this half meets does not concern the other, which may be written already."""
+        try:
+            return await self._finish_batch(outcomes)
+        except (DBAPIError, OSError) as error:
+            return [error] * len(outcomes)
 
     async def _stale(self, outcome: Outcome) -> None:
         """A result that came too late is dropped, counted and said."""
@@ -165,6 +175,12 @@ class Recorder:
                 .values(stale_finishes=Worker.stale_finishes + 1)
                 .execution_options(synchronize_session=False)
             )
+
+
+def _words(error: DBAPIError) -> str:
+    """The driver's first line, without the class that SQLAlchemy puts before asyncpg's."""
+    lines = str(error.orig).splitlines() or [type(error.orig).__name__]
+    return re.sub(r"^<class '[^']*'>: ", "", lines[0])[:300]
 
 
 def _left_by(worker_id: UUID, outcome: Outcome, row: Any) -> bool:

@@ -130,11 +130,3 @@ async def blocks_the_loop(ctx: JobContext, seconds: float) -> str:
     with told(ctx):
         time.sleep(seconds)
     return "blocked"
-
-
-@job(retry=0)
-def does_not_stop(ctx: JobContext, seconds: float) -> str:
-    """A thread that never asks whether it should stop."""
-    with told(ctx):
-        time.sleep(seconds)
-    return "never asked"

@@ -37,7 +37,7 @@ class Size:
 MOST_DOUBLES = 0.1
 """Effects that happened twice, for each child that died."""
 LONGER = ((20, 0.5), (100, 0.25), (300, 0.2), (1500, 0.05))
-SHORT = Size(storm(400, per_s=40, die=0.004, durations=LONGER), 2, 1, 0.5, 4.0, 1, 1, 1, 0, 90, 3)
+SHORT = Size(storm(400, per_s=40, die=0.004, durations=LONGER), 2, 1, 1.5, 4.0, 1, 1, 1, 0, 90, 3)
 FULL = Size(storm(10_000), 2, 2, 0.8, 10.0, 5, 3, 3, 2, 400, 200)
 
 

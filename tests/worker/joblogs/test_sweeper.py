@@ -106,10 +106,9 @@ async def test_running_rows_of_a_worker_that_is_gone_are_orphans(bench: Bench) -
     assert (await bench.row(claimed.id)).status == "queued"
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_sweeper_that_a_lock_keeps_out_takes_nobodys_silence_for_death(bench: Bench) -> None:
     """Whoever blocks its loop in a transaction locks SQLite for all: beats cannot be written, rows can be read."""
-    if bench.database.dialect != "sqlite":
-        pytest.skip("PostgreSQL has no lock on everything")
     recorder = await bench.recorder()
     claimed = await bench.running(recorder)
     observations = Observations(lease_s=15)

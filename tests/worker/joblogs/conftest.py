@@ -56,6 +56,7 @@ class Bench:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.told: list[Pending] = []
+        self.recorders: list[Recorder] = []
 
     async def listen(self, pending: Pending) -> None:
         self.told.append(pending)
@@ -92,7 +93,9 @@ class Bench:
                     jobs=list(names),
                 )
             )
-        return Recorder(self.database, worker_id, Scope(names, ("default", "mail")), lease_s=2)
+        recorder = Recorder(self.database, worker_id, Scope(names, ("default", "mail")), lease_s=2)
+        self.recorders.append(recorder)
+        return recorder
 
     async def running(self, recorder: Recorder, **options: Any) -> Claimed:
         """A job that `recorder` has claimed."""
@@ -121,4 +124,6 @@ async def bench(database_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
     bench = Bench(database)
     database.on_commit = bench.listen
     yield bench
+    for recorder in bench.recorders:  # what it would ring for later must not meet a loop that is closed
+        await recorder.next_starts.close()
     await database.close()

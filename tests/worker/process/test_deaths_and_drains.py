@@ -20,7 +20,7 @@ from worker.process.models import Worker
 pytestmark = pytest.mark.timeout(180)
 
 
-async def test_a_killed_childs_job_runs_again_at_once_in_its_sibling(workers: Workers):
+async def test_a_killed_childs_job_runs_again_at_once_in_another(workers: Workers):
     await workers.start(children=2)
     siblings = await workers.pids()
     job_id = await workers.enqueue("mark", path=str(workers.witness), seconds=3)
@@ -30,7 +30,8 @@ async def test_a_killed_childs_job_runs_again_at_once_in_its_sibling(workers: Wo
     first, second = await workers.witness_of("start", 2)
     assert (row.status, row.attempt, row.lost_count) == ("success", 1, 1)
     assert int(second[2]) > int(first[2])
-    assert {int(first[3]), int(second[3])} == set(siblings)
+    assert int(first[3]) in siblings
+    assert int(second[3]) != int(first[3])  # its sibling, or its successor if that is quicker
     attempt = (await workers.rows(JobAttempt, JobAttempt.job_id == job_id))[0]
     assert (attempt.outcome, "SIGKILL" in attempt.error) == ("lost", True)
     print("from the child's burial to the next start:", row.started_at - attempt.ended_at)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from tests.chaos.site import Site
 from worker.process.identity import memory_mb
 
 pytestmark = pytest.mark.timeout(400)
-FEW = 4
-"""Descriptors and connections that pools open and close by the moment; the most of early looks counts, and the least of late ones."""
+FEW = 1
+"""Descriptors that come and go by the moment; the most of early looks counts, and the least of late ones."""
+POOL = 10
+"""Connections to the database that a process may keep when it has nothing to do; how many it does is luck."""
 GROWTH = 1.10
 """What the least of late figures may be of the most of early ones: an allocator's peaks come and go, a leak stays."""
 WARM, LOOKS = 8, 8
@@ -40,8 +44,13 @@ async def test_what_lives_through_outages_holds_what_it_held_before(
     late = later[len(later) // 2 :]  # some outages after the early ones: what leaks at each has added up
     for name in early[0].handles:
         was, now = max(each.handles[name] for each in early), min(each.handles[name] for each in late)
-        report.say(f"{name}, most early and least late", f"{was}, {now}", f"at most {FEW} more")
+        report.say(f"descriptors of the {name}, most early and least late", f"{was}, {now}", f"at most {FEW} more")
         assert now <= was + FEW, (early, late)
+    for kind in early[0].connections:
+        most = max(each.connections[kind] for each in late)
+        report.say(f"connections of the {kind} to the database, most late", str(most), f"at most {POOL}")
+        assert most <= POOL, (early, late)
+    assert min(each.of_others for each in late) <= FEW, (early, late)
     for kind in early[0].memory:
         most, least = max(each.memory[kind] for each in early), min(each.memory[kind] for each in late)
         report.say(f"MB of the {kind}, most early and least late", f"{most:.0f}, {least:.0f}", "+10 %")
@@ -51,10 +60,15 @@ async def test_what_lives_through_outages_holds_what_it_held_before(
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is held after an outage, by kind of process; memory in MB."""
+    """What is held after an outage, by kind of process: MB, connections to the database, and all other descriptors.
+
+    `of_others` counts what the database thinks is connected and none of the processes holds.
+    """
 
     memory: dict[str, float]
+    connections: dict[str, int]
     handles: dict[str, int]
+    of_others: int
 
 
 async def _outages(site: Site, nemesis: Nemesis, count: int) -> list[Look]:
@@ -66,21 +80,38 @@ async def _outages(site: Site, nemesis: Nemesis, count: int) -> list[Look]:
         await nemesis.crash_database(0.2)
         await asking
         assert await site.settled(60), site.last_words()
-        memory = {kind: sum(memory_mb(pid) or 0.0 for pid in pids) for kind, pids in _pids(site).items()}
-        found.append(Look(memory, await _handles(site)))
+        found.append(await _look(site))
     return found
 
 
-async def _handles(site: Site) -> dict[str, int]:
-    """Descriptors by kind of process, and connections, when nothing is left to do."""
+async def _look(site: Site) -> Look:
+    """When nothing is left to do."""
     await asyncio.sleep(2.0)
-    found = {
-        f"descriptors of the {kind}": sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
-        for kind, pids in _pids(site).items()
+    assert site.postgres
+    port, pids = site.postgres.port, _pids(site)
+    connections = {kind: sum(_connected(pid, port) for pid in those) for kind, those in pids.items()}
+    handles = {
+        kind: sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in those) - connections[kind]
+        for kind, those in pids.items()
     }
+    memory = {kind: sum(memory_mb(pid) or 0.0 for pid in those) for kind, those in pids.items()}
     async with site.engine.database.read() as connection:
         statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        found["connections to the database"] = int(await connection.scalar(sa.text(statement)) or 0)
+        told = int(await connection.scalar(sa.text(statement)) or 0)
+    return Look(memory, connections, handles, told - sum(connections.values()) - _connected(os.getpid(), port))
+
+
+def _connected(pid: int, port: int) -> int:
+    """How many of a process's sockets are connected to this port, by the kernel's tables (proc(5), /proc/net/tcp)."""
+    wanted = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[2].endswith(f":{port:04X}"):
+            wanted.add(f"socket:[{fields[9]}]")
+    found = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += os.readlink(path) in wanted
     return found
 
 

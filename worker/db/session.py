@@ -91,13 +91,13 @@ class Database:
     ) -> None:
         self.url = url
         self.dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
-        self.engine = _make_engine(url, pool_size, lock_timeout_s)
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self.engine = _make_engine(url, pool_size, lock_timeout_s, self._follow)
         self.clock = clock or (utc_now if self.dialect == "sqlite" else None)
         """Where this process's time comes from; None means the server's own clock."""
         self.on_commit: CommitListener | None = None
         self.info: dict[str, Any] = {"database": self}
         """What every session of this database carries in its `info`."""
-        self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
         self._lock_timeout_s = lock_timeout_s
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, info=self.info)
@@ -154,7 +154,7 @@ class Database:
         return at
 
     async def settle(self) -> None:
-        """Waits, two seconds at most, for the announcements of what was committed."""
+        """Waits, two seconds at most, for the announcements of what was committed and for files that are being closed."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2)
 
@@ -166,14 +166,17 @@ class Database:
                 await self.engine.dispose()
         except TimeoutError:
             await self.engine.dispose(close=False)
+        await self.settle()
 
     def committed(self, pending: Pending) -> None:
         """Tells the listener, without holding up whoever committed."""
         if self.on_commit is None:
             return
-        task = asyncio.ensure_future(self.on_commit(pending))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._follow(asyncio.ensure_future(self.on_commit(pending)))
+
+    def _follow(self, future: asyncio.Future[Any]) -> None:
+        self._tasks.add(future)
+        future.add_done_callback(self._tasks.discard)
 
 
 # What an action says inside its transaction
@@ -290,7 +293,10 @@ def _forget_back_to_the_mark(session: SyncSession, transaction: SessionTransacti
 # Engines
 
 
-def _make_engine(url: str, pool_size: int, lock_timeout_s: float) -> AsyncEngine:
+def _make_engine(
+    url: str, pool_size: int, lock_timeout_s: float, follow: Callable[[asyncio.Future[Any]], None]
+) -> AsyncEngine:
+    """`follow` is told of each connection that closes with nobody waiting for it."""
     if not url.startswith("sqlite"):
         engine = create_async_engine(
             url,
@@ -306,7 +312,7 @@ def _make_engine(url: str, pool_size: int, lock_timeout_s: float) -> AsyncEngine
     if database and database != ":memory:":
         _make_private_file(Path(database))
     engine = create_async_engine(url, pool_size=pool_size, pool_use_lifo=True)
-    _prepare_sqlite(engine, lock_timeout_s)
+    _prepare_sqlite(engine, lock_timeout_s, follow)
     return engine
 
 
@@ -329,7 +335,9 @@ def _make_private_file(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
-def _prepare_sqlite(engine: AsyncEngine, lock_timeout_s: float) -> None:
+def _prepare_sqlite(
+    engine: AsyncEngine, lock_timeout_s: float, follow: Callable[[asyncio.Future[Any]], None]
+) -> None:
     """WAL with a full sync at each commit; transactions take the write lock at their start, so none fails late."""
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -349,7 +357,7 @@ def _prepare_sqlite(engine: AsyncEngine, lock_timeout_s: float) -> None:
 
     @event.listens_for(engine.sync_engine, "connect")
     def _close_ends(dbapi: Any, _record: Any) -> None:
-        _stop_once(dbapi.driver_connection)
+        _stop_once(dbapi.driver_connection, follow)
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: sa.Connection) -> None:
@@ -362,16 +370,19 @@ def _prepare_sqlite(engine: AsyncEngine, lock_timeout_s: float) -> None:
             dbapi.rollback()  # a failed COMMIT leaves SQLite's transaction open
 
 
-def _stop_once(connection: Any) -> None:
+def _stop_once(connection: Any, follow: Callable[[asyncio.Future[Any]], None]) -> None:
     """Makes closing a connection that is being given up end: aiosqlite waits for a second stop for ever.
 
     Its thread ends at the first stop, and a task that is cancelled in a statement makes SQLAlchemy stop the connection
-    while the pool may be closing it.
+    while the pool may be closing it. Nobody waits for that first stop, so whoever follows is told.
     """
     stop = connection.stop
 
     def once() -> Any:
         connection.stop = lambda: None
-        return stop()
+        stopped = stop()
+        if stopped is not None:
+            follow(stopped)
+        return stopped
 
     connection.stop = once

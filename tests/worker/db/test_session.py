@@ -12,6 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from tests.servers.postgres import PostgresServer
 from worker.db.session import Database, will_pass
 
+LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT max(i) FROM n"
+"""About a second of SQLite's time."""
+
 
 async def test_a_connection_that_was_stopped_can_still_be_closed(sqlite_url: str) -> None:
     database = Database(sqlite_url)
@@ -23,6 +26,22 @@ async def test_a_connection_that_was_stopped_can_still_be_closed(sqlite_url: str
         with contextlib.suppress(ValueError):  # aiosqlite's word for: it is closed
             await asyncio.wait_for(driver.close(), 10)
     await asyncio.wait_for(database.close(), 10)
+
+
+async def test_a_closed_database_has_let_go_of_a_connection_that_was_given_up_in_a_statement(sqlite_url: str) -> None:
+    """Its thread would wake a loop that may be closed by then."""
+    database = Database(sqlite_url)
+    async with database.engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        counting = asyncio.ensure_future(driver.execute(LONG))
+        await asyncio.sleep(0.05)
+        driver.stop()
+    await asyncio.wait_for(database.close(), 10)
+    assert counting.done()
+    driver._thread.join(0.5)  # from its last word to its end
+    assert not driver._thread.is_alive()
+    await counting
 
 
 async def test_a_server_that_takes_no_more_connections_is_trouble_that_passes(

@@ -13,6 +13,12 @@ from typing import Any
 from tests.chaos import ledger
 from worker import JobContext, job
 from worker.jobs.retry import RetryPolicy
+from worker.queue import receiver
+
+BLIND = {"CHAOS_BLIND": "1"}
+"""In the environment of workers: after their start they hear doorbells and never look by themselves."""
+if BLIND.items() <= os.environ.items():
+    receiver.POLL_S = receiver.POLL_HUNGRY_S = 3600.0
 
 SOON = RetryPolicy(max_retries=3, base_s=0.2, cap_s=1.0)
 ONCE = RetryPolicy(max_retries=1, base_s=0.2, cap_s=0.5)

@@ -72,6 +72,21 @@ MUTANTS = (
         "found = await self.recorder.poll(limit, in_turn(self._queues, random.random))", "found = []", DOORBELLS,
     ),
     Mutant(
+        "a doorbell is answered before the claim is committed", "worker/queue/receiver.py",
+        "        try:\n            answers = await",
+        "        for delivery in deliveries:\n            await delivery.ack()\n        try:\n            answers = await", DOORBELLS,
+    ),
+    Mutant(
+        "doorbells ring inside the transaction", "worker/db/session.py",
+        '@event.listens_for(SyncSession, "after_commit")\ndef _announce',
+        '@event.listens_for(SyncSession, "before_commit")\ndef _announce', DOORBELLS,
+    ),
+    Mutant(
+        "each outage leaves a descriptor open", "worker/queue/nats.py",
+        'log.info("Connected to the broker again"', '__import__("os").dup(2), log.info("Connected to the broker again"',
+        "tests/chaos/test_leaks.py",
+    ),
+    Mutant(
         "an end is written without its event", "worker/joblogs/finishes.py",
         "emit(session, EVENT_OF[status], event_data(job), job.user_id)", "pass", DOORBELLS,
     ),

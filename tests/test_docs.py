@@ -196,7 +196,7 @@ def commands() -> dict[str, set[str]]:
         inner = getattr(command, "commands", None)
         for name, child in (inner or {}).items():
             yield from walk(child, [*words, name])
-        if inner is None:
+        if inner is None or getattr(command, "invoke_without_command", False):
             yield (
                 " ".join(words),
                 {

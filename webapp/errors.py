@@ -37,6 +37,7 @@ STATUSES: Final[dict[type[desk.DeskError], int]] = {
     desk.ChangedMeanwhile: 409,
     desk.OwnedByCode: 409,
     desk.DeliveryBusy: 409,
+    desk.WorkerLeaving: 409,
     desk.WebhookOff: 409,
     desk.ReplayEnded: 409,
     desk.KeyHeld: 409,

@@ -26,6 +26,7 @@ from worker.commands import (
     schedules,
     serve,
     webhooks,
+    workers,
 )
 from worker.commands.output import complain, say
 
@@ -48,7 +49,8 @@ app = typer.Typer(
 )
 app.command("dev")(serve.dev)
 app.command("web")(serve.web)
-app.command("worker")(serve.worker)
+workers.add_to(serve.worker_app)
+app.add_typer(serve.worker_app, name="worker")
 app.add_typer(jobs.job_app, name="job")
 app.add_typer(jobs.joblog_app, name="joblog")
 app.add_typer(queues.queue_app, name="queue")

@@ -98,6 +98,10 @@ class OwnedByCode(DeskError):
     """The schedule {name!r} belongs to the code of {module}: take it out there, or switch it off here."""
 
 
+class WorkerLeaving(DeskError):
+    """The worker {key} is leaving already: {why}."""
+
+
 class DeliveryBusy(DeskError):
     """The delivery {key} is {status}: it cannot be sent again now."""
 

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.timeout(120)
 
 SLOW_COMMITS = (
     "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END'",
-    "CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON job_logs DEFERRABLE INITIALLY DEFERRED"
-    " FOR EACH ROW EXECUTE FUNCTION slowly()",
+    """CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON job_logs DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION slowly()""",
 )
 """An insert's commit takes 50 ms, as on a disk that is behind."""
 
@@ -57,7 +57,9 @@ async def test_a_doorbell_rings_for_what_a_worker_can_see(postgresql_site, repor
     report.say("jobs that ended although nobody looks", "100 of 100", "all")
 
 
-async def test_a_doorbell_that_led_to_no_claim_comes_again(postgresql_site, seed: int, report: Report) -> None:
+async def test_a_doorbell_that_led_to_no_claim_comes_again(
+    postgresql_site, seed: int, report: Report
+) -> None:
     """Nobody looks, and the database stops at once in the middle of claims, three times."""
     here: Site = await postgresql_site(**BLIND)
     here.host()

@@ -44,7 +44,9 @@ async def test_what_lives_through_outages_holds_what_it_held_before(
     late = later[len(later) // 2 :]  # some outages after the early ones: what leaks at each has added up
     for name in early[0].handles:
         was, now = max(each.handles[name] for each in early), min(each.handles[name] for each in late)
-        report.say(f"descriptors of the {name}, most early and least late", f"{was}, {now}", f"at most {FEW} more")
+        report.say(
+            f"descriptors of the {name}, most early and least late", f"{was}, {now}", f"at most {FEW} more"
+        )
         assert now <= was + FEW, (early, late)
     for kind in early[0].connections:
         most = max(each.connections[kind] for each in late)
@@ -98,7 +100,9 @@ async def _look(site: Site) -> Look:
     async with site.engine.database.read() as connection:
         statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         told = int(await connection.scalar(sa.text(statement)) or 0)
-    return Look(memory, connections, handles, told - sum(connections.values()) - _connected(os.getpid(), port))
+    return Look(
+        memory, connections, handles, told - sum(connections.values()) - _connected(os.getpid(), port)
+    )
 
 
 def _connected(pid: int, port: int) -> int:
@@ -111,7 +115,7 @@ def _connected(pid: int, port: int) -> int:
     found = 0
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found += os.readlink(path) in wanted
+            found += str(path.readlink()) in wanted
     return found
 
 

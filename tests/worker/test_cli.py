@@ -22,6 +22,7 @@ from worker.db.base import new_id, utc_now
 from worker.engine import Engine
 from worker.joblogs.models import Effect, JobLog
 from worker.jobs.registry import Registry
+from worker.process.models import Worker
 from worker.settings import Settings
 
 NOWHERE = "0192f000-0000-7000-8000-000000000000"
@@ -176,6 +177,31 @@ def test_a_job_is_paused_resumed_and_limited(m: Shell) -> None:
     assert "at least one" in mistake(m.m("job", "limit", "add"), 2)
     assert "from 1 to 100000" in mistake(m.m("job", "limit", "add", "--concurrency", "0"))
     assert "no job 'nosuch'" in mistake(m.m("job", "pause", "nosuch"))
+
+
+def test_workers_are_listed_and_asked_to_drain_or_restart(m: Shell) -> None:
+    asyncio.run(crew())
+    (first, second) = json.loads(m.m("worker", "list", "--json", check=True).stdout)
+    assert (first["host"], first["pid"], first["wish"], first["max_jobs"]) == ("box", 7, None, 50)
+    assert "box:8" in m.m("worker", "list", check=True).stdout
+    assert m.m("worker", "drain", "box:7", check=True).stdout == "asked box:7 to drain\n"
+    m.m("worker", "restart", second["worker_id"], check=True)
+    wishes = [one["wish"] for one in json.loads(m.m("worker", "list", "--json", check=True).stdout)]
+    assert wishes == ["drain", "restart"]
+    assert "is leaving already: drain" in mistake(m.m("worker", "restart", "box:7"))
+    for nobody in ("box:99", "nosuch", str(new_id())):
+        assert f"no worker '{nobody}'" in mistake(m.m("worker", "drain", nobody))
+
+
+async def crew() -> None:
+    """Two workers, as far as their rows tell."""
+    now = utc_now()
+    row = {"kind": "worker", "host": "box", "beat_at": now, "started_at": now, "max_jobs": 50}
+    async with (
+        Engine.create(Settings.from_env(os.environ)) as engine,
+        engine.database.transaction() as session,
+    ):
+        await session.execute(sa.insert(Worker), [{"id": new_id(), "pid": pid, **row} for pid in (7, 8)])
 
 
 def test_dead_letters_are_listed_counted_retried_and_resolved(m: Shell) -> None:

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
-import sqlalchemy as sa
 from litestar import get, post
 
 from webapp import render
@@ -15,20 +14,16 @@ from webapp.pages.after import came_from
 from webapp.pages.shared import Answer, AnyRequest, acting, cached, database, engine, gone, late_after_s
 from webapp.queries.queues import list_queues
 from webapp.queries.workers import list_workers, load_workers
-from worker.accounts.audit import audit
-from worker.db.session import changed
 from worker.engine import Engine
-from worker.process.models import Worker
+from worker.errors import NotFound
+from worker.process import actions
+from worker.process.actions import WISHES, Wish
 from worker.queue.lanes import BANDS, RESCUE
 
 STATS_TIMEOUT_S = 2.0
 COUNTS = ("pending", "ack_pending", "redelivered")
 LANES = [RESCUE, *BANDS]
 KINDS = {"nats": "NATS JetStream", "redis": "Redis Streams"}
-WISHES = {
-    "drain": "It takes nothing new and ends when its jobs have.",
-    "restart": "It restarts once its jobs have ended.",
-}
 
 
 @get("/workers", guards=[viewer])
@@ -92,17 +87,11 @@ async def restart(request: AnyRequest, worker_id: UUID) -> Answer:
     return await _wish(request, worker_id, "restart")
 
 
-async def _wish(request: AnyRequest, worker_id: UUID, wish: str) -> Answer:
-    """Asks a worker: it reads its row with every beat."""
-    async with acting(request) as session:
-        alive = sa.select(Worker).where(Worker.id == worker_id, Worker.ended_at.is_(None))
-        worker = await session.scalar(alive.with_for_update())
-        if worker is not None:
-            before, worker.wish, worker.rev = worker.wish, wish, worker.rev + 1
-            changed(session, "worker", worker.id, worker.rev)
-            was, now = {"wish": before}, {"wish": wish}
-            await audit(session, actor(request), f"worker.{wish}", "worker", worker.id, before=was, after=now)
-    if worker is None:
+async def _wish(request: AnyRequest, worker_id: UUID, wish: Wish) -> Answer:
+    try:
+        async with acting(request) as session:
+            await actions.ask(session, worker_id, wish, actor=actor(request))
+    except NotFound:
         return gone(request, "worker", "/workers")
     if not request.headers.get("hx-request"):
         return render.redirect(request, came_from(request, "/workers"), WISHES[wish])

@@ -39,6 +39,8 @@ class WorkerView:
     slots: int
     busy: int
     memory_mb: float | None
+    max_memory_mb: float | None
+    max_jobs: int | None
     beat_at: datetime
     started_at: datetime
     stopping_at: datetime | None
@@ -110,6 +112,8 @@ def _view(row: sa.Row[Any], running: tuple[JobView, ...], now: datetime) -> Work
         slots=row.slots,
         busy=max(row.busy, len(running)) if row.ended_at is None else 0,
         memory_mb=row.memory_mb,
+        max_memory_mb=row.max_memory_mb,
+        max_jobs=row.max_jobs,
         beat_at=row.beat_at,
         started_at=row.started_at,
         stopping_at=row.stopping_at,

@@ -43,7 +43,14 @@ def web(port: Port = None, host: Host = None, jobs: Jobs = None) -> None:
     os.execv(sys.executable, command)  # noqa: S606 # the same process goes on as the web process
 
 
+worker_app = typer.Typer(
+    help="Run jobs; see, drain and restart those that do.", invoke_without_command=True, no_args_is_help=False
+)
+
+
+@worker_app.callback()
 def worker(
+    context: typer.Context,
     processes: Annotated[
         int | None, typer.Option(min=1, max=256, help="Worker processes. [M_WORKER_PROCESSES]")
     ] = None,
@@ -67,6 +74,8 @@ def worker(
     jobs: Jobs = None,
 ) -> None:
     """Runs jobs until it is told to stop; then what runs may finish for 25 seconds, and the rest goes to others."""
+    if context.invoked_subcommand is not None:
+        return
     settings = read_settings(M_JOB_MODULES=jobs)
     from worker.process.supervisor import run_supervisor
 

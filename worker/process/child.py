@@ -84,6 +84,8 @@ class WorkerChild:
             queues=self.recorder.scope.queues,
             priorities=self.orders.priorities,
             slots=self.orders.concurrency,
+            max_memory_mb=self.orders.max_memory_mb,
+            max_jobs=self.orders.max_jobs,
         )
 
     async def run(self, stop: Stop) -> None:

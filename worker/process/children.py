@@ -87,6 +87,8 @@ class Place:
     worked: bool = False
     deaths: int = 0
     start_at: float = 0.0
+    drained: bool = False
+    """An operator drained its child: it stays empty until the supervisor is told to replace every child."""
 
     def died(self, child: Child, now: float) -> float:
         """Seconds until the next start."""

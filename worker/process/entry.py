@@ -38,6 +38,8 @@ class Orders:
     queues: str = ""
     """As `--queues`; empty means every queue there is."""
     priorities: str = "0-9"
+    max_memory_mb: float | None = None
+    max_jobs: int | None = None
 
     def words(self) -> str:
         return json.dumps(asdict(self))

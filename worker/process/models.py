@@ -37,6 +37,10 @@ class Worker(Base):
     slots: Mapped[int] = mapped_column(default=0)
     busy: Mapped[int] = mapped_column(default=0)
     memory_mb: Mapped[float | None]
+    max_memory_mb: Mapped[float | None]
+    """Beyond this its parent replaces it."""
+    max_jobs: Mapped[int | None]
+    """After so many jobs its parent replaces it."""
     beat: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     beat_at: Mapped[datetime]
     held: Mapped[list[Any]] = mapped_column(JSON, default=list)

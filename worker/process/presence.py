@@ -41,6 +41,8 @@ async def enter(
     queues: Sequence[str] = (),
     priorities: str = "0-9",
     slots: int = 0,
+    max_memory_mb: float | None = None,
+    max_jobs: int | None = None,
 ) -> None:
     """Writes the row of this process's start."""
     me = identify()
@@ -52,6 +54,7 @@ async def enter(
                 process_started=me.process_started, version=_version(), queues=list(queues),
                 jobs=registry.names() if registry else [], modules=list(registry.modules) if registry else [],
                 schedules=[dict(one) for one in schedules], priorities=priorities, slots=slots, beat_at=now, started_at=now,
+                max_memory_mb=max_memory_mb, max_jobs=max_jobs,
             )
         )  # fmt: skip
         changed(session, "worker", worker_id, 1)

@@ -149,6 +149,10 @@ class Supervisor:
                 log.warning("A child did not stop and is killed", pid=child.process.pid, why=child.leaving)
                 child.kill_at = None
                 platform.kill_now(child.process)
+        for child in self.leaving:  # one that may take its time is held to its jobs' deadlines all the same
+            if child.kill_at is None and (overdue := child.past_deadline(now)):
+                child.overdue = overdue
+                self._ask_to_leave(child, f"{len(overdue)} job(s) do not stop")
         for place in self.places:
             self._look_after(place, now)
         self._roll()
@@ -156,7 +160,7 @@ class Supervisor:
     def _look_after(self, place: Place, now: float) -> None:
         child = place.child
         if child is None:
-            if self.stopping_since is None and now >= place.start_at:
+            if self.stopping_since is None and not place.drained and now >= place.start_at:
                 self._fill(place, now)
             return
         place.worked = place.worked or child.ready
@@ -174,7 +178,8 @@ class Supervisor:
 
     def _roll(self) -> None:
         """A rolling restart: the next child goes when the one before has been replaced."""
-        if not self.rolling or any(place.child is None or not place.child.ready for place in self.places):
+        wanted = [place.child for place in self.places if not place.drained]
+        if not self.rolling or not all(child is not None and child.ready for child in wanted):
             return
         place = self.rolling.pop(0)
         self._replace(place, "rolling restart")
@@ -196,6 +201,8 @@ class Supervisor:
             self.plan.concurrency,
             self.plan.queues,
             self.plan.priorities,
+            self.plan.max_memory_mb,
+            self.plan.max_jobs,
         )
         process = self._begin(place.module, orders.words())
         child = Child(orders.id, place.module, process, time.monotonic())
@@ -284,7 +291,9 @@ class Supervisor:
     def _restart_all(self) -> None:
         log.info("Rolling restart")
         self._load_anew()
-        self.rolling = list(self.places)
+        self.rolling = [place for place in self.places if not place.drained]
+        for place in self.places:
+            place.drained = False
 
     def _load_anew(self) -> None:
         """The next children run whatever code is installed by now."""
@@ -300,7 +309,8 @@ class Supervisor:
             return
         if wish == "restart":
             self._load_anew()
-        self._replace(place, f"an operator asked for a {wish}")
+        place.drained = wish == "drain"
+        self._replace(place, f"an operator asked for a {wish}", patient=True)
 
     # From other threads, and from signal handlers: SimpleQueue.put may be called in both
 

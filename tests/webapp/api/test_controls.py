@@ -155,3 +155,22 @@ async def test_viewers_control_nothing(viewer: Client) -> None:
         assert (await viewer.call("POST", path))[0] == 403
     for path in ("/queues/mail", "/job-catalogue/add"):
         assert (await viewer.call("PATCH", path, {"concurrency": 1}))[0] == 403
+
+
+async def test_a_worker_is_asked_to_drain_or_to_restart_once(operator: Client) -> None:
+    ids = [uuid4(), uuid4(), uuid4()]
+    await add_worker(operator, id=ids[0], max_memory_mb=512, max_jobs=9)
+    await add_worker(operator, id=ids[1], kind="clerk", pid=8)
+    await add_worker(operator, id=ids[2], pid=9, ended_at=utc_now())
+    for _ in range(2):
+        status, worker = await operator.call("POST", f"/workers/{ids[0]}/drain")
+        assert (status, worker["wish"], worker["max_memory_mb"], worker["max_jobs"]) == (200, "drain", 512, 9)
+    status, answer = await operator.call("POST", f"/workers/{ids[0]}/restart")
+    assert (status, "box:7 is leaving already: drain" in answer["detail"]) == (409, True)
+    status, answer = await operator.call("POST", f"/workers/{ids[1]}/restart")
+    assert (status, operator.problems(answer)) == (
+        422,
+        {"worker_id": "box:8 is a clerk; only workers restart"},
+    )
+    for gone in (ids[2], uuid4()):
+        assert (await operator.call("POST", f"/workers/{gone}/drain"))[0] == 404

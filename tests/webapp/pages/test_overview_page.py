@@ -121,6 +121,9 @@ async def test_the_workers_page_shows_who_runs_what_and_asks_one_to_drain(
     assert "will drain" in answer.text
     (entry,) = await site.audited(action="worker.drain")
     assert entry.after == {"wish": "drain"}
+    answer = await ada.post(f"/workers/{crew.worker_id}/restart", follow_redirects=True)
+    assert "is leaving already: drain" in answer.text
+    assert len(await site.audited(action="worker.restart")) == 0
 
 
 async def test_the_workers_page_tells_of_dedicated_workers_and_of_results_that_came_too_late(
@@ -131,11 +134,15 @@ async def test_the_workers_page_tells_of_dedicated_workers_and_of_results_that_c
     assert "refused" not in text
     async with crew.desk.engine.database.transaction() as session:
         await session.execute(
-            sa.update(Worker).where(Worker.id == crew.worker_id).values(priorities="0-3", stale_finishes=2)
+            sa.update(Worker)
+            .where(Worker.id == crew.worker_id)
+            .values(priorities="0-3", stale_finishes=2, max_memory_mb=512, memory_mb=77.2, max_jobs=1000)
         )
     text = (await ada.get("/workers")).text
     assert "priorities 0-3" in text
     assert "2 late results refused" in text
+    assert "replaced after 1\u202f000 jobs" in text
+    assert "of 512 MB" in text
 
 
 async def finish(database: Database) -> None:

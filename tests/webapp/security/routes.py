@@ -188,6 +188,8 @@ ROUTES = {
     "GET /api/v1/events": VIEWER,
     "GET /api/v1/events/{event_id}": VIEWER,
     "GET /api/v1/workers": VIEWER,
+    "POST /api/v1/workers/{worker_id}/drain": OPERATOR,
+    "POST /api/v1/workers/{worker_id}/restart": OPERATOR,
     "GET /api/v1/tokens": ADMIN,
     "POST /api/v1/tokens": ADMIN,
     "DELETE /api/v1/tokens/{token_id}": ADMIN,

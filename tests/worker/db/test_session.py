@@ -12,7 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from tests.servers.postgres import PostgresServer
 from worker.db.session import Database, will_pass
 
-LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT max(i) FROM n"
+LONG = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT max(i) FROM n"
+)
 """About a second of SQLite's time."""
 
 
@@ -28,7 +30,9 @@ async def test_a_connection_that_was_stopped_can_still_be_closed(sqlite_url: str
     await asyncio.wait_for(database.close(), 10)
 
 
-async def test_a_closed_database_has_let_go_of_a_connection_that_was_given_up_in_a_statement(sqlite_url: str) -> None:
+async def test_a_closed_database_has_let_go_of_a_connection_that_was_given_up_in_a_statement(
+    sqlite_url: str,
+) -> None:
     """Its thread would wake a loop that may be closed by then."""
     database = Database(sqlite_url)
     async with database.engine.connect() as connection:

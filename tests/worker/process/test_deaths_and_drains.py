@@ -14,7 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from tests.worker.process.harness import ROOT, SUPERVISOR, Workers, alive
+from worker.accounts.actor import cli_actor
 from worker.joblogs.models import JobAttempt, JobLog
+from worker.process import actions
 from worker.process.models import Worker
 
 pytestmark = pytest.mark.timeout(180)
@@ -126,6 +128,46 @@ async def test_sighup_replaces_every_child_and_loses_nothing(sqlite_workers: Wor
     for job_id in ids:
         assert (await workers.job(job_id)).status == "success"
     assert len([line for line in workers.witnessed() if line[0] == "end"]) == 30
+
+
+async def test_a_drained_worker_ends_when_its_jobs_have_and_its_place_stays_empty_until_all_are_replaced(
+    workers: Workers,
+):
+    await workers.start(concurrency=1)
+    running = await workers.enqueue("mark", path=str(workers.witness), seconds=3)
+    await workers.witness_of("start")
+    await ask(workers, "drain")
+    await workers.until(workers.pids, lambda pids: not pids)
+    row = await workers.job(running, "success")
+    assert (row.attempt, len(workers.witnessed())) == (1, 2)
+    waits = await workers.enqueue("add", a=1)
+    await asyncio.sleep(2)
+    assert ((await workers.job(waits, "queued")).attempt, await workers.pids()) == (0, [])
+    workers.process.send_signal(signal.SIGHUP)
+    assert (await workers.job(waits)).status == "success"
+
+
+async def test_a_restarted_worker_has_a_successor_at_once_and_is_not_hurried(workers: Workers):
+    await workers.start(concurrency=1, max_jobs=1000, max_memory_mb=2000)
+    running = await workers.enqueue(
+        "mark", path=str(workers.witness), seconds=32
+    )  # longer than a worker drains
+    await workers.witness_of("start")
+    (before,) = await workers.pids()
+    await ask(workers, "restart")
+    at_once = await workers.enqueue("add", a=1)
+    assert (await workers.job(at_once)).status == "success"
+    assert (await workers.job(running, "running")).attempt == 1
+    await workers.until(workers.pids, lambda pids: len(pids) == 1 and before not in pids)
+    assert ((await workers.job(running)).status, len(workers.witnessed())) == ("success", 2)
+    (worker,) = await workers.rows(Worker, Worker.kind == "worker", Worker.ended_at.is_(None))
+    assert (worker.max_jobs, worker.max_memory_mb, worker.wish) == (1000, 2000, None)
+
+
+async def ask(workers: Workers, wish: actions.Wish) -> None:
+    (worker,) = await workers.rows(Worker, Worker.kind == "worker", Worker.ended_at.is_(None))
+    async with workers.engine.database.transaction() as session:
+        await actions.ask(session, worker.id, wish, actor=cli_actor())
 
 
 async def test_a_child_is_replaced_after_its_share_of_jobs(sqlite_workers: Workers):

@@ -89,3 +89,25 @@ async def test_the_rows_tell_what_a_worker_holds_and_until_when(bench: Bench) ->
     [[job_id, epoch, left_s]] = await left_to_run(bench.database, recorder.worker_id)
     assert (job_id, epoch) == (str(claimed.id), 1)
     assert 0 < left_s <= 5.0 + GRACE_S
+
+
+def test_a_child_that_may_take_its_time_to_leave_is_held_to_its_jobs_deadlines(tmp_path: Path) -> None:
+    settings = Settings.from_env({"M_HOME": str(tmp_path), "NATS_URL": "nats://127.0.0.1:1"})
+    supervisor = Supervisor(settings, Plan(1, 1, "", "0-9"))
+    supervisor._pulse = Graves()  # type: ignore[assignment]
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    now = time.monotonic()
+    for place in supervisor.places:
+        place.drained = True
+    child = Child(uuid4(), supervisor.places[0].module, process, now, ready=True, leaving="an operator asked")
+    child.held, child.held_at = [[str(uuid4()), 1, 5.0]], now
+    supervisor.leaving.append(child)
+    try:
+        supervisor._tick(now + 4)
+        assert (child.kill_at, child.overdue) == (None, set())
+        supervisor._tick(now + 6)
+        assert child.overdue == {UUID(child.held[0][0])}
+        assert child.kill_at is not None
+    finally:
+        process.kill()
+        process.wait()

@@ -15,6 +15,7 @@ from tests.chaos.report import Report, table
 from tests.chaos.site import FULL, Site
 from tests.servers.nats import NatsServer
 from tests.servers.postgres import PostgresServer
+from tests.servers.valkey import ValkeyServer
 
 SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
 MakeSite = Callable[..., Any]
@@ -55,12 +56,32 @@ def any_database(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def any_broker(request: pytest.FixtureRequest) -> str:
+    """NATS, unless a scenario says otherwise."""
+    return str(getattr(request, "param", "nats"))
+
+
+@pytest.fixture
 async def site(
     any_database: str, tmp_path: Path, nats_server: NatsServer, request: pytest.FixtureRequest
 ) -> AsyncIterator[MakeSite]:
     """Call it for a site whose servers others share: workers may be struck, servers not. Say `@on(...)` which database."""
     server = None if any_database == "sqlite" else request.getfixturevalue("postgres_server")
     async for make in _sites(tmp_path, nats_server, server, shared=True, node=request.node):
+        yield make
+
+
+@pytest.fixture
+async def own_site(
+    any_database: str,
+    any_broker: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[MakeSite]:
+    """A site whose broker, and on PostgreSQL database, may be killed. Say `@on(...)` which database."""
+    broker = request.getfixturevalue("own_nats_server" if any_broker == "nats" else "own_valkey_server")
+    server = None if any_database == "sqlite" else request.getfixturevalue("own_postgres_server")
+    async for make in _sites(tmp_path, broker, server, shared=False, node=request.node):
         yield make
 
 
@@ -86,7 +107,7 @@ async def sqlite_site(
 
 
 async def _sites(
-    folder: Path, nats: NatsServer, postgres: PostgresServer | None, *, shared: bool, node: Any
+    folder: Path, nats: NatsServer | ValkeyServer, postgres: PostgresServer | None, *, shared: bool, node: Any
 ) -> AsyncIterator[MakeSite]:
     """One site, entered at the first call, left at the end; a failed test keeps its logs."""
     made: list[Site] = []

@@ -38,6 +38,8 @@ CANCELS = "tests/chaos/test_cancel_races.py"
 POISON = "tests/chaos/test_poison.py"
 CLOCKS = "tests/chaos/test_clocks.py -k disagree"
 SCHEDULES = "tests/chaos/test_schedules.py"
+DEPLOYS = "tests/chaos/test_deploys.py"
+BROKER_BACK = "tests/chaos/test_broker_faults.py -k c4"
 
 MUTANTS = (
     Mutant(
@@ -126,5 +128,62 @@ MUTANTS = (
     Mutant(
         "poison stays in company", "worker/joblogs/sweeper.py",
         'job.lane = "alone" if job.lost_count >= ALONE_AFTER else "rescue"', 'job.lane = "rescue"', POISON,
+    ),
+    Mutant(
+        "a release burns an attempt", "worker/joblogs/finishes.py",
+        "attempt = job_logs.attempt - v.unburnt", "attempt = job_logs.attempt", DEPLOYS,
+    ),
+    Mutant(
+        "a broker that comes back is not looked through", "worker/queue/nats_pulls.py",
+        "            pull.ended()\n        self.set_up()", "            pull.ended()", BROKER_BACK,
+    ),
+    Mutant(
+        "what a dead courier was sending stays with it", "worker/webhooks/claims.py",
+        "LOST_BATCH: Final = 100", "LOST_BATCH: Final = 0", "tests/chaos/test_webhooks.py -k killed",
+    ),
+    Mutant(
+        "a connection into the void is taken as sound", "worker/db/half_open.py",
+        "if since is None or time.monotonic() - since < RESTED_S:", "if True:", "tests/worker/db/test_half_open.py",
+    ),
+    Mutant(
+        "two workers take the last place of a limit", "worker/joblogs/limits.py",
+        "        .order_by(table.name)\n        .with_for_update()", "        .order_by(table.name)",
+        "tests/worker/process/test_limits_under_fire.py -k postgresql-nats",
+    ),
+    Mutant(
+        "a full queue accepts", "worker/joblogs/enqueue.py",
+        "    if depth >= limit:", "    if False:", "tests/worker/joblogs/test_enqueue.py -k depth",
+    ),
+    Mutant(
+        "what a killed worker had finished runs again", "worker/joblogs/journal.py",
+        "    left = _read(path)", "    left = {} and _read(path)", "tests/worker/joblogs/test_journal.py",
+    ),
+    Mutant(
+        "a worker's list of what it holds is not read", "worker/joblogs/sweeper.py",
+        "    return held_at - started_at > ADOPTION_TIME and", "    return False and",
+        "tests/worker/joblogs/test_sweeper.py -k hold",
+    ),
+    Mutant(
+        "a claim whose answer was lost is left lying", "worker/queue/receiver.py",
+        "            if self.slots.free() > 0 and not self.slots.claiming:", "            if False:",
+        "tests/worker/queue/test_receiver.py -k adopted",
+    ),
+    Mutant(
+        "the database lets a job that ended change", "worker/db/migrations/versions/0001_first.py",
+        "SELECT RAISE(ABORT, 'a terminal job does not change')", "SELECT 1",
+        "tests/worker/joblogs/test_batches.py -k database_itself",
+        ((
+            "worker/db/migrations/versions/0001_first.py",
+            "        RAISE EXCEPTION 'a terminal job does not change' USING ERRCODE = 'check_violation';", "        NULL;",
+        ),),
+    ),
+    Mutant(
+        "what was done once is done again", "worker/jobs/effects.py",
+        "self.first = await self._find(self._session) is None", "self.first = await self._find(self._session) is not self",
+        "tests/worker/jobs/test_context.py -k key_is_kept",
+    ),
+    Mutant(
+        "a doubt is taken for a first time", "worker/jobs/effects.py",
+        'if self._on_doubt != "run":', "if False:", "tests/worker/jobs/test_context.py -k doubt",
     ),
 )  # fmt: skip

@@ -14,16 +14,17 @@ import pytest
 from tests.chaos import auditor, figures
 from tests.chaos.asking import Asked, ask, in_full
 from tests.chaos.report import Report
-from tests.chaos.site import Site
+from tests.chaos.site import Site, on
 from tests.servers.nats import NatsServer
 
 pytestmark = pytest.mark.timeout(300)
 
 
+@on("postgresql")
 async def test_c3_enqueuing_and_running_go_on_while_the_broker_is_gone(
-    postgresql_site: Any, full: bool, report: Report
+    own_site: Any, full: bool, report: Report
 ) -> None:
-    site = await _served(postgresql_site)
+    site = await _served(own_site)
     gone_s, per_s = (20.0, 50.0) if full else (5.0, 20.0)
     await ask(site, 1.0, 5.0)  # what a first request prepares is not what is looked at here
     usual = await ask(site, 3.0, per_s)
@@ -46,10 +47,11 @@ async def test_c3_enqueuing_and_running_go_on_while_the_broker_is_gone(
     report.say("accepted -> started without a broker, p95", figures.seconds(waited), "<= 2 s")
 
 
+@on("sqlite")
 async def test_c4_a_broker_that_was_restarted_or_wiped_is_consumed_from_again(
-    sqlite_site: Any, report: Report
+    own_site: Any, report: Report
 ) -> None:
-    site = await _served(sqlite_site)
+    site = await _served(own_site)
     for fault in ("restarted", "wiped"):
         await site.do(site.nats.kill)
         asked = await ask(site, 1.0, 10.0)
@@ -69,8 +71,9 @@ async def test_c4_a_broker_that_was_restarted_or_wiped_is_consumed_from_again(
         await site.until(lambda: _every_bell_heard(site), 60, "every doorbell to be heard")
 
 
-async def test_c13_a_broker_that_says_nothing_is_found_out(postgresql_site: Any, report: Report) -> None:
-    site = await _served(postgresql_site)
+@on("postgresql")
+async def test_c13_a_broker_that_says_nothing_is_found_out(own_site: Any, report: Report) -> None:
+    site = await _served(own_site)
     assert site.nats.process is not None
     os.kill(site.nats.process.pid, signal.SIGSTOP)
     began = time.monotonic()
@@ -127,8 +130,9 @@ async def test_c12_a_full_broker_loses_nothing_that_was_accepted(tmp_path: Path,
 
 
 @in_full
-async def test_c12_a_full_queue_refuses_and_keeps_what_it_accepted(sqlite_site: Any, report: Report) -> None:
-    site = await _served(sqlite_site, M_QUEUE_MAX_DEPTH="20")
+@on("sqlite")
+async def test_c12_a_full_queue_refuses_and_keeps_what_it_accepted(own_site: Any, report: Report) -> None:
+    site = await _served(own_site, M_QUEUE_MAX_DEPTH="20")
     site.forget(host := site.hosts[0])
     await site.do(host.stop)
     asked = await ask(site, 2.0, 40.0)

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine.url import make_url
 
 from tests.chaos import auditor
 from tests.chaos.asking import ask
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.report import Report
-from tests.chaos.site import Site
+from tests.chaos.site import Site, on
 from worker.process.identity import memory_mb
 
 pytestmark = pytest.mark.timeout(400)
@@ -26,14 +27,16 @@ POOL = 10
 """Connections to the database that a process may keep when it has nothing to do; how many it does is luck."""
 GROWTH = 1.10
 """What the least of late figures may be of the most of early ones: an allocator's peaks come and go, a leak stays."""
+DATABASE = "the database"
 WARM, LOOKS = 8, 8
 SHORT_LOOKS = 2
 
 
+@on("postgresql")
 async def test_what_lives_through_outages_holds_what_it_held_before(
-    postgresql_site: Any, seed: int, full: bool, report: Report
+    own_site: Any, seed: int, full: bool, report: Report
 ) -> None:
-    site: Site = await postgresql_site()
+    site: Site = await own_site()
     site.host()
     await site.ready(workers=1, clerks=1)
     await site.web()
@@ -79,7 +82,7 @@ async def _outages(site: Site, nemesis: Nemesis, count: int) -> list[Look]:
     for _ in range(count):
         asking = asyncio.create_task(ask(site, 2.0, 25.0))
         await nemesis.kill_broker(0.2)
-        await nemesis.crash_database(0.2)
+        await (nemesis.crash_database(0.2) if site.postgres else nemesis.lock_database(0.5))
         await asking
         assert await site.settled(60), site.last_words()
         found.append(await _look(site))
@@ -89,34 +92,43 @@ async def _outages(site: Site, nemesis: Nemesis, count: int) -> list[Look]:
 async def _look(site: Site) -> Look:
     """When nothing is left to do."""
     await asyncio.sleep(2.0)
-    assert site.postgres
-    port, pids = site.postgres.port, _pids(site)
-    connections = {kind: sum(_connected(pid, port) for pid in those) for kind, those in pids.items()}
-    handles = {
-        kind: sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in those) - connections[kind]
-        for kind, those in pids.items()
-    }
-    memory = {kind: sum(memory_mb(pid) or 0.0 for pid in those) for kind, those in pids.items()}
-    async with site.engine.database.read() as connection:
-        statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        told = int(await connection.scalar(sa.text(statement)) or 0)
+    held = {kind: [link for pid in pids for link in _held(pid, site)] for kind, pids in _pids(site).items()}
+    connections = {kind: links.count(DATABASE) for kind, links in held.items()}
     return Look(
-        memory, connections, handles, told - sum(connections.values()) - _connected(os.getpid(), port)
+        memory={kind: sum(memory_mb(pid) or 0.0 for pid in pids) for kind, pids in _pids(site).items()},
+        connections=connections,
+        handles={kind: sum(link != DATABASE for link in links) for kind, links in held.items()},
+        of_others=await _told(site) - sum(connections.values()) - _held(os.getpid(), site).count(DATABASE)
+        if site.postgres
+        else 0,
     )
 
 
-def _connected(pid: int, port: int) -> int:
-    """How many of a process's sockets are connected to this port, by the kernel's tables (proc(5), /proc/net/tcp)."""
-    wanted = set()
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[2].endswith(f":{port:04X}"):
-            wanted.add(f"socket:[{fields[9]}]")
-    found = 0
+async def _told(site: Site) -> int:
+    """How many connections PostgreSQL counts."""
+    async with site.engine.database.read() as connection:
+        statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        return int(await connection.scalar(sa.text(statement)) or 0)
+
+
+def _held(pid: int, site: Site) -> list[str]:
+    """What a process's descriptors lead to; each connection to the database as one `DATABASE`, SQLite's other files left out."""
+    links = []
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found += str(path.readlink()) in wanted
-    return found
+            links.append(str(path.readlink()))
+    if site.postgres:
+        sockets = _sockets_to(pid, site.postgres.port)
+        return [DATABASE if link in sockets else link for link in links]
+    file = make_url(site.engine.settings.database_url).database
+    beside = (f"{file}-wal", f"{file}-shm")
+    return [DATABASE if link == file else link for link in links if link not in beside]
+
+
+def _sockets_to(pid: int, port: int) -> set[str]:
+    """A process's TCP connections to a port of this machine (proc(5), /proc/pid/net/tcp)."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return {f"socket:[{row[9]}]" for row in rows if row[2].endswith(f":{port:04X}")}
 
 
 def _pids(site: Site) -> dict[str, list[int]]:

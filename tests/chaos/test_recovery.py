@@ -10,14 +10,14 @@ from tests.chaos import auditor
 from tests.chaos.generator import Client
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.report import Report
-from tests.chaos.site import FULL, Site
+from tests.chaos.site import FULL, Site, on
 
 WAITING = 6_000
 KILLS = 15
 
 if FULL:
 
-    @pytest.mark.parametrize("any_database", ["postgresql"], indirect=True)
+    @on("postgresql")
     @pytest.mark.timeout(600)
     async def test_rescued_jobs_pass_six_thousand_that_wait(site, seed: int, report: Report) -> None:
         here: Site = await site()

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.chaos import auditor, figures
+from tests.chaos.asking import in_full
 from tests.chaos.generator import Client, Mix, plan, storm
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.report import Report
-from tests.chaos.site import Site
+from tests.chaos.site import Site, on
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -47,6 +48,14 @@ async def test_c1_storm_on_postgresql(postgresql_site, seed: int, full: bool, re
 
 async def test_c2_storm_on_sqlite(sqlite_site, seed: int, full: bool, report: Report) -> None:
     await weather(await sqlite_site(), seed, FULL if full else SHORT, report)
+
+
+@in_full
+@pytest.mark.parametrize("any_broker", ["redis"], indirect=True)
+@on("postgresql")
+async def test_a_storm_on_redis(own_site, seed: int, report: Report) -> None:
+    """Redis keeps nothing over a kill here: groups are made again, and what waits is found by looking."""
+    await weather(await own_site(), seed, FULL, report)
 
 
 async def weather(site: Site, seed: int, size: Size, report: Report) -> None:

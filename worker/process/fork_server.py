@@ -13,6 +13,7 @@ import os
 import queue
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import traceback
@@ -28,6 +29,7 @@ FIRST_ANSWER_S, ANSWER_S = 20.0, 5.0
 """The first answer waits for the imports, on a busy machine."""
 TOLD_WITHIN_S = 5.0
 """A fork server that works tells an exit code at once."""
+ENDS_WITHIN_S = 1.0
 
 
 class ForkServerGone(Exception):
@@ -119,6 +121,12 @@ class ForkServer:
         self._retired = True
         with contextlib.suppress(OSError):
             self._line.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Retires it and waits a moment for its end: nothing of a supervisor outlives it."""
+        self.retire()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDS_WITHIN_S)
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):

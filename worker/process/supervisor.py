@@ -127,6 +127,8 @@ class Supervisor:
         finally:
             for child in self.children():
                 platform.kill_tree(child.process)
+            if self._forks is not None:
+                self._forks.close()
             self._pulse.stop()
         log.info("The supervisor has stopped", code=self.code)
         return self.code

@@ -147,11 +147,9 @@ async def test_a_drained_worker_ends_when_its_jobs_have_and_its_place_stays_empt
     assert (await workers.job(waits)).status == "success"
 
 
-async def test_a_restarted_worker_has_a_successor_at_once_and_is_not_hurried(workers: Workers):
-    await workers.start(concurrency=1, max_jobs=1000, max_memory_mb=2000)
-    running = await workers.enqueue(
-        "mark", path=str(workers.witness), seconds=32
-    )  # longer than a worker drains
+async def test_a_restarted_worker_has_a_successor_at_once_and_ends_its_jobs(sqlite_workers: Workers):
+    workers = await sqlite_workers.start(concurrency=1, max_jobs=1000, max_memory_mb=2000)
+    running = await workers.enqueue("mark", path=str(workers.witness), seconds=9)  # a beat comes every five
     await workers.witness_of("start")
     (before,) = await workers.pids()
     await ask(workers, "restart")

@@ -111,3 +111,34 @@ def test_a_child_that_may_take_its_time_to_leave_is_held_to_its_jobs_deadlines(t
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(("wish", "filled"), [("drain", False), ("restart", True)])
+def test_whom_an_operator_asks_to_leave_is_not_hurried_and_only_a_restarted_one_has_a_successor(
+    tmp_path: Path, wish: str, filled: bool
+) -> None:
+    settings = Settings.from_env({"M_HOME": str(tmp_path), "NATS_URL": "nats://127.0.0.1:1"})
+    supervisor, spawned = Supervisor(settings, Plan(1, 1, "", "0-9")), []
+    supervisor._pulse = Graves()  # type: ignore[assignment]
+    supervisor._spawn = spawned.append  # type: ignore[method-assign,assignment]
+    program = "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: None); print(flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    now = time.monotonic()
+    place, clerk = supervisor.places
+    clerk.drained = True
+    place.child = child = Child(uuid4(), place.module, process, now, ready=True)
+    try:
+        supervisor._wish(child.worker_id, wish)
+        supervisor._tick(now + 3600)
+        assert (child in supervisor.leaving, child.kill_at, process.poll()) == (True, None, None)
+        assert spawned == [place] * filled
+        clerk.drained = False
+        supervisor._restart_all()
+        supervisor._tick(now + 3601)
+        assert place in spawned
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

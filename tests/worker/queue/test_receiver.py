@@ -139,8 +139,7 @@ async def test_a_slot_is_free_as_soon_as_the_function_ended(engine: Engine, benc
 
     worker.child.recorder.finish = slow
     ids = [await engine.enqueue("quick", {"n": n}) for n in range(5)]
-    await worker.until(lambda: len(worker.receiver.held) == 5)
-    assert worker.receiver.slots.running == 0
+    await worker.until(lambda: len(worker.receiver.held) == 5 and worker.receiver.slots.running == 0)
     held.set()
     assert [(await worker.ended(job_id)).result for job_id in ids] == [0, 1, 2, 3, 4]
 

@@ -38,7 +38,6 @@ CANCELS = "tests/chaos/test_cancel_races.py"
 POISON = "tests/chaos/test_poison.py"
 CLOCKS = "tests/chaos/test_clocks.py -k disagree"
 SCHEDULES = "tests/chaos/test_schedules.py"
-DEPLOYS = "tests/chaos/test_deploys.py"
 BROKER_BACK = "tests/chaos/test_broker_faults.py -k c4"
 
 MUTANTS = (
@@ -131,11 +130,13 @@ MUTANTS = (
     ),
     Mutant(
         "a release burns an attempt", "worker/joblogs/finishes.py",
-        "attempt = job_logs.attempt - v.unburnt", "attempt = job_logs.attempt", DEPLOYS,
+        "attempt = job_logs.attempt - v.unburnt", "attempt = job_logs.attempt",
+        "tests/worker/queue/test_receiver.py -k unburnt",
     ),
     Mutant(
         "a broker that comes back is not looked through", "worker/queue/nats_pulls.py",
         "            pull.ended()\n        self.set_up()", "            pull.ended()", BROKER_BACK,
+        (("worker/queue/nats_pulls.py", '        if status in ("503", "404") or', '        if "Deleted" in status and'),),
     ),
     Mutant(
         "what a dead courier was sending stays with it", "worker/webhooks/claims.py",

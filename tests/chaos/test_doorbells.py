@@ -12,16 +12,10 @@ from tests.chaos.jobs import BLIND
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.report import Report
 from tests.chaos.site import Site, on
+from tests.servers.postgres import slow_commits
 from worker.engine import Engine
 
 pytestmark = pytest.mark.timeout(120)
-
-SLOW_COMMITS = (
-    "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END'",
-    """CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON job_logs DEFERRABLE INITIALLY DEFERRED
-    FOR EACH ROW EXECUTE FUNCTION slowly()""",
-)
-"""An insert's commit takes 50 ms, as on a disk that is behind."""
 
 
 @on("sqlite")
@@ -47,7 +41,7 @@ async def test_a_doorbell_rings_for_what_a_worker_can_see(postgresql_site, repor
     here.host()
     await here.ready(workers=1, clerks=1)
     async with here.engine.database.engine.begin() as connection:
-        for statement in SLOW_COMMITS:
+        for statement in slow_commits("INSERT", "job_logs", 0.05):
             await connection.exec_driver_sql(statement)
     await asyncio.gather(*(here.engine.enqueue("work", {"ms": 1}) for _ in range(100)))
     assert await here.settled(30), here.last_words()

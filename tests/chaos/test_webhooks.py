@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from tests.chaos.endpoints import DEAD, Endpoints, endpoints
 from tests.chaos.figures import quantile, seconds
@@ -19,6 +20,7 @@ from worker.accounts.actor import Actor
 from worker.db.session import record
 from worker.events.models import OutboxRow
 from worker.events.types import BaseEvent
+from worker.process.models import Worker
 from worker.webhooks import actions
 from worker.webhooks.models import WebhookLog, WebhookState
 from worker.webhooks.wishes import Wish, checked
@@ -58,11 +60,12 @@ async def everything_arrived(site: Site, hooks: list[Any], timeout_s: float) -> 
         database = site.engine.database
         if await database.any(OutboxRow, OutboxRow.matched_at.is_(None)):
             return False
-        return not await database.any(
-            WebhookLog, WebhookLog.webhook_id.in_(live), WebhookLog.status != "success"
-        )
+        if await database.any(WebhookLog, WebhookLog.webhook_id.in_(live), WebhookLog.status != "success"):
+            return False
+        dead = sa.exists().where(Worker.id == WebhookLog.claimed_by, Worker.ended_at.is_not(None))
+        return not await database.any(WebhookLog, WebhookLog.status == "sending", dead)
 
-    await site.until(done, timeout_s, "every delivery to live webhooks")
+    await site.until(done, timeout_s, "every delivery to live webhooks, and none to stay with a dead courier")
 
 
 def say(report: Report, there: Endpoints, expected: dict[int, set[str]]) -> None:

@@ -27,6 +27,18 @@ SETTINGS = {
 }
 
 
+def slow_commits(event: str, table: str, seconds: float, when: str = "true") -> tuple[str, str]:
+    """Statements after which a commit takes so long for each row that it inserted or updated `when`, as on a disk that is behind.
+
+    `event` is INSERT or UPDATE.
+    """
+    return (
+        f"CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END'",
+        f"""CREATE CONSTRAINT TRIGGER slowly AFTER {event} ON {table} DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION slowly()""",
+    )
+
+
 class PostgresServer:
     """One cluster on a loopback port. `database()` makes a fresh database and returns its URL."""
 

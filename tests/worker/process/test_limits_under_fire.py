@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.servers.postgres import slow_commits
 from tests.worker.process.harness import Workers
 from worker.accounts.actor import Actor
 from worker.jobs import actions as controls
@@ -25,6 +26,12 @@ def most_at_once(lines: list[list[str]]) -> int:
 
 async def test_a_limit_of_a_job_or_a_queue_is_never_exceeded_by_four_hammered_processes(workers: Workers):
     await workers.start(children=4, concurrency=8)
+    if (
+        workers.engine.database.dialect == "postgresql"
+    ):  # the longer a claim takes to commit, the more others look meanwhile
+        async with workers.engine.database.engine.begin() as connection:
+            for statement in slow_commits("UPDATE", "job_logs", 0.02, "NEW.status = 'running'"):
+                await connection.exec_driver_sql(statement)
     await limit(workers, job=LIMIT, queue=None)
     await hammer(workers, 1)
     await limit(workers, job=None, queue=LIMIT)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tests.worker.process.harness import ROOT, SUPERVISOR, Workers, alive
 from worker.accounts.actor import cli_actor
+from worker.joblogs import actions as joblog_actions
 from worker.joblogs.models import JobAttempt, JobLog
 from worker.process import actions
 from worker.process.models import Worker
@@ -48,18 +49,23 @@ async def test_a_lone_childs_job_runs_again_when_the_child_is_back(sqlite_worker
 
 
 @pytest.mark.slow
-async def test_a_job_that_does_not_stop_at_its_limit_costs_its_child_and_burns_no_neighbour(
+async def test_jobs_that_stop_neither_at_their_limit_nor_when_asked_cost_their_child_and_burn_no_neighbour(
     sqlite_workers: Workers,
 ):
     workers = await sqlite_workers.start()
     stuck = await workers.engine.enqueue("deaf", {"path": str(workers.witness), "seconds": 300}, timeout_s=1)
+    asked = await workers.enqueue("deaf", path=str(workers.witness), seconds=300)
     neighbour = await workers.enqueue("mark", path=str(workers.witness), seconds=300)
-    await workers.witness_of("start", 2)
+    await workers.witness_of("start", 3)
+    async with workers.engine.database.transaction() as session:
+        assert await joblog_actions.cancel(session, asked, actor=cli_actor()) == "requested"
     before = await workers.pids()
     workers.patience_s = 120
     await workers.until(workers.pids, lambda pids: set(pids) - set(before))
     row = await workers.job(stuck)
     assert (row.status, row.reason, row.lost_count) == ("failed", "timeout", 0)
+    row = await workers.job(asked)
+    assert (row.status, row.reason, row.lost_count) == ("cancelled", "cancelled", 0)
     released = (await workers.rows(JobAttempt, JobAttempt.job_id == neighbour))[0]
     assert (released.outcome, (await workers.job(neighbour, "running")).attempt) == ("released", 1)
 

@@ -107,7 +107,7 @@ async def _look(site: Site) -> Look:
 async def _told(site: Site) -> int:
     """How many connections PostgreSQL counts."""
     async with site.engine.database.read() as connection:
-        statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
         return int(await connection.scalar(sa.text(statement)) or 0)
 
 

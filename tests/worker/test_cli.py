@@ -188,9 +188,11 @@ def test_workers_are_listed_and_asked_to_drain_or_restart(m: Shell) -> None:
     m.m("worker", "restart", second["worker_id"], check=True)
     wishes = [one["wish"] for one in json.loads(m.m("worker", "list", "--json", check=True).stdout)]
     assert wishes == ["drain", "restart"]
-    assert "is leaving already: drain" in mistake(m.m("worker", "restart", "box:7"))
-    for nobody in ("box:99", "nosuch", str(new_id())):
+    assert "is leaving already: it was asked to drain" in mistake(m.m("worker", "restart", "box:7"))
+    for nobody in ("box:99", "nosuch", "box:99999999999", "box:²", str(new_id())):
         assert f"no worker '{nobody}'" in mistake(m.m("worker", "drain", nobody))
+    asyncio.run(crew())
+    assert "name one by its id" in mistake(m.m("worker", "drain", "box:8"))
 
 
 async def crew() -> None:

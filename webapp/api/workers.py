@@ -85,11 +85,11 @@ async def list_workers(request: AnyRequest) -> WorkerStates:
     "/workers/{worker_id:uuid}/drain",
     guards=[operator],
     status_code=200,
-    operation_class=documented(answer=examples.WORKER | {"wish": "drain"}, problems=(404, 422)),
+    operation_class=documented(answer=examples.WORKER | {"wish": "drain"}, problems=(404, 409, 422)),
     summary="Drain a worker",
 )
 async def drain_worker(request: AnyRequest, worker_id: UUID) -> WorkerState:
-    """It takes nothing new and ends when its jobs have; nobody takes its place. It hears of it with its next beat."""
+    """It takes nothing new and ends when its jobs have; no other takes its place until its supervisor is told to. It hears of it with its next beat."""
     return await _ask(request, worker_id, "drain")
 
 
@@ -97,7 +97,7 @@ async def drain_worker(request: AnyRequest, worker_id: UUID) -> WorkerState:
     "/workers/{worker_id:uuid}/restart",
     guards=[operator],
     status_code=200,
-    operation_class=documented(answer=examples.WORKER | {"wish": "restart"}, problems=(404, 422)),
+    operation_class=documented(answer=examples.WORKER | {"wish": "restart"}, problems=(404, 409, 422)),
     summary="Restart a worker",
 )
 async def restart_worker(request: AnyRequest, worker_id: UUID) -> WorkerState:

@@ -43,9 +43,7 @@ def web(port: Port = None, host: Host = None, jobs: Jobs = None) -> None:
     os.execv(sys.executable, command)  # noqa: S606 # the same process goes on as the web process
 
 
-worker_app = typer.Typer(
-    help="Run jobs; see, drain and restart those that do.", invoke_without_command=True, no_args_is_help=False
-)
+worker_app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 
 
 @worker_app.callback()

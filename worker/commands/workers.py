@@ -44,7 +44,7 @@ def list_workers(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 
 
 def drain(worker: Which) -> None:
-    """It takes nothing new and ends when its jobs have; its place stays empty until its `m worker` is restarted."""
+    """It takes nothing new and ends when its jobs have; no other takes its place until its supervisor gets SIGHUP or is started anew."""
     _ask(worker, "drain")
 
 

@@ -161,12 +161,14 @@ class Database:
     async def close(self) -> None:
         """Settles and closes every connection; one whose other end is gone never says good-bye, and all are let go."""
         await self.settle()
+        waited_for = set(self._tasks)
         try:
             async with asyncio.timeout(half_open.ANSWER_S):
                 await self.engine.dispose()
         except TimeoutError:
             await self.engine.dispose(close=False)
-        await self.settle()
+        if files := self._tasks - waited_for:
+            await asyncio.wait(files, timeout=2)
 
     def committed(self, pending: Pending) -> None:
         """Tells the listener, without holding up whoever committed."""

@@ -19,11 +19,20 @@ from worker.process.models import Worker
 Wish = Literal["drain", "restart"]
 WISHES: Final[Mapping[Wish, str]] = MappingProxyType(
     {
-        "drain": "It takes nothing new and ends when its jobs have. Its place stays empty until its m worker is restarted.",
+        "drain": "It takes nothing new and ends when its jobs have. No other takes its place until the m worker that started it gets SIGHUP or is started anew.",
         "restart": "Another takes its place; it ends when its jobs have.",
     }
 )
 """What becomes of a worker that is asked for this."""
+PID_DIGITS: Final = 9
+"""More than any system's pids have, and few enough for the column."""
+LEAVING: Final = MappingProxyType(
+    {
+        "drain": "it was asked to drain",
+        "restart": "it was asked to restart",
+        None: "it takes nothing new any more",
+    }
+)
 
 
 async def ask(session: AsyncSession, worker_id: UUID, wish: Wish, *, actor: Actor) -> Worker:
@@ -44,7 +53,7 @@ async def ask(session: AsyncSession, worker_id: UUID, wish: Wish, *, actor: Acto
     if worker.wish == wish:
         return worker
     if worker.wish or worker.stopping_at is not None:
-        raise WorkerLeaving(key=f"{worker.host}:{worker.pid}", why=worker.wish or "it was stopped")
+        raise WorkerLeaving(key=f"{worker.host}:{worker.pid}", why=LEAVING[worker.wish])
     before, worker.wish, worker.rev = worker.wish, wish, worker.rev + 1
     changed(session, "worker", worker.id, worker.rev)
     await audit(
@@ -58,15 +67,20 @@ async def find(session: AsyncSession, text: str) -> UUID:
 
     Raises:
         NotFound: none is meant.
+        Invalid: several are: hosts that share a name, or one that died a moment ago and its successor.
     """
     host, _, pid = text.rpartition(":")
-    meant = sa.and_(Worker.host == host, Worker.pid == int(pid)) if host and pid.isdigit() else None
-    if meant is None:
+    if host and pid.isascii() and pid.isdecimal() and len(pid) <= PID_DIGITS:
+        meant = sa.and_(Worker.host == host, Worker.pid == int(pid))
+    else:
         try:
             meant = Worker.id == UUID(text)
         except ValueError:
             raise NotFound(noun="worker", key=text) from None
-    found = await session.scalar(sa.select(Worker.id).where(Worker.ended_at.is_(None), meant))
-    if found is None:
+    found = (await session.scalars(sa.select(Worker.id).where(Worker.ended_at.is_(None), meant))).all()
+    if not found:
         raise NotFound(noun="worker", key=text)
-    return found
+    if len(found) > 1:
+        ids = ", ".join(map(str, found))
+        raise Invalid({"worker": f"{text} may be any of {len(found)} processes; name one by its id: {ids}"})
+    return found[0]

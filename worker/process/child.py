@@ -132,10 +132,24 @@ class WorkerChild:
     async def _drains(self, stop: Stop) -> None:
         """Says that nothing new is taken, and how patiently the rest is waited for."""
         await stop.event.wait()
-        self.receiver.drain_s = FOR_EVER_S if stop.patient else DRAIN_S
-        await presence.stopping(self.engine.database, self.orders.id)
-        await stop.hurried.wait()
-        self.receiver.drain_s = DRAIN_S
+        self.receiver.let_run(FOR_EVER_S if stop.patient else DRAIN_S)
+        told = asyncio.create_task(self._tells_that_it_stops())
+        try:
+            await stop.hurried.wait()
+            self.receiver.let_run(DRAIN_S)
+            await told
+        finally:
+            await end(told)
+
+    async def _tells_that_it_stops(self) -> None:
+        while True:
+            try:
+                await presence.stopping(self.engine.database, self.orders.id)
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("It could not be written that this worker stops", error=str(error)[:200])
+                await asyncio.sleep(1)
+            else:
+                return
 
     async def _says(self) -> None:
         """Tells the parent on every change, at most ten times a second, and at least every second."""

@@ -25,6 +25,8 @@ class Child:
     module: str
     process: Running
     started: float
+    place: str = ""
+    """The name of the place where it stands or stood."""
     ready: bool = False
     beats: int = 0
     busy: int = 0
@@ -37,6 +39,11 @@ class Child:
     asked_at: float = 0.0
     leaving: str = ""
     """Why it was asked to stop; empty while it works."""
+    left_at: float = 0.0
+    patient: bool = False
+    """It leaves when its jobs have ended, however long they run."""
+    wished: str = ""
+    """What operators asked of it, once that was heard."""
     kill_at: float | None = None
     overdue: set[UUID] = field(default_factory=set)
     failed: str = ""
@@ -60,6 +67,10 @@ class Child:
             return False
         self.asked_at = now
         return True
+
+    def hangs(self, now: float, after_s: float) -> bool:
+        """Whether it leaves in its own time, but holds nothing and has said nothing for so long. Jobs have deadlines, this has none."""
+        return self.patient and not self.held and now - max(self.heard_at, self.left_at) > after_s
 
     def learned(self, held: list[list[Any]]) -> None:
         """What the database says that it holds: a loop that was blocked at once could not say what it had just claimed."""

@@ -271,7 +271,13 @@ async def run(orders: Orders, line: Line, stop: Stop) -> None:
     settings = Settings.from_env(os.environ)
     await migrate.check(settings.database_url)
     async with Engine.create(settings) as engine:
-        await presence.enter(engine.database, orders.id, "clerk", supervisor_id=UUID(orders.supervisor_id))
+        await presence.enter(
+            engine.database,
+            orders.id,
+            "clerk",
+            supervisor_id=UUID(orders.supervisor_id),
+            max_memory_mb=orders.max_memory_mb,
+        )
         await journal.tidy(engine.database, settings.home, time.time())
         work = asyncio.create_task(run_loops(loops(engine, orders.id)))
         line.say(ready=True, held=[], busy=0, finished=0)

@@ -151,13 +151,22 @@ class Supervisor:
                 log.warning("A child did not stop and is killed", pid=child.process.pid, why=child.leaving)
                 child.kill_at = None
                 platform.kill_now(child.process)
-        for child in self.leaving:  # one that may take its time is held to its jobs' deadlines all the same
-            if child.kill_at is None and (overdue := child.past_deadline(now)):
-                child.overdue = overdue
-                self._ask_to_leave(child, f"{len(overdue)} job(s) do not stop")
+        for child in self.leaving:
+            if child.patient:
+                self._hold_to_deadlines(child, now)
         for place in self.places:
             self._look_after(place, now)
         self._roll()
+
+    def _hold_to_deadlines(self, child: Child, now: float) -> None:
+        """Who leaves in its own time has as much as its jobs have, and none when it holds nothing and does not react."""
+        if child.silent(now):
+            self._pulse.look_up(child.worker_id, functools.partial(self._learned, child))
+        if overdue := child.past_deadline(now):
+            child.overdue = overdue
+            self._hurry(child, f"{len(overdue)} job(s) do not stop")
+        elif child.hangs(now, KILL_AFTER_S):
+            self._hurry(child, f"it does not end ({child.leaving})")
 
     def _look_after(self, place: Place, now: float) -> None:
         child = place.child
@@ -207,7 +216,7 @@ class Supervisor:
             self.plan.max_jobs,
         )
         process = self._begin(place.module, orders.words())
-        child = Child(orders.id, place.module, process, time.monotonic())
+        child = Child(orders.id, place.module, process, time.monotonic(), place.name)
         threading.Thread(target=self._read, args=(child,), daemon=True).start()
         threading.Thread(target=self._wait, args=(child,), daemon=True).start()
         log.info("A child has started", child=place.name, pid=process.pid, worker_id=str(orders.id))
@@ -237,12 +246,18 @@ class Supervisor:
         place.child, place.start_at = None, 0.0
 
     def _ask_to_leave(self, child: Child, why: str, *, patient: bool = False) -> None:
-        child.leaving = child.leaving or why
-        if patient and hasattr(signal, "SIGUSR1"):
+        child.leaving, child.left_at = child.leaving or why, child.left_at or time.monotonic()
+        child.patient = patient and hasattr(signal, "SIGUSR1")
+        if child.patient:
             child.process.send_signal(signal.SIGUSR1)
             return
         child.kill_at = child.kill_at or time.monotonic() + KILL_AFTER_S
         platform.ask_to_stop(child.process)
+
+    def _hurry(self, child: Child, why: str) -> None:
+        log.warning("A child that may take its time to leave is hurried", pid=child.process.pid, why=why)
+        child.leaving = why
+        self._ask_to_leave(child, why)
 
     # What happens
 
@@ -252,9 +267,10 @@ class Supervisor:
         if child in self.leaving:
             self.leaving.remove(child)
         place = next((p for p in self.places if p.child is child), None)
-        reason = child.leaving or f"its process ended with {_words(code)}"
+        unasked = not child.leaving or (child.patient and code != 0)
+        reason = f"its process ended with {_words(code)}" if unasked else child.leaving
         if child.ready or code not in ENDED_ITSELF:
-            self._pulse.bury(child.worker_id, reason, lost=not child.leaving, overdue=child.overdue)
+            self._pulse.bury(child.worker_id, reason, lost=unasked, overdue=child.overdue)
         if place is None or self.stopping_since is not None:
             log.info("A child has ended", pid=child.process.pid, code=code, why=reason)
             if place is not None:
@@ -303,16 +319,24 @@ class Supervisor:
             self._forks.retire()
 
     def _wish(self, worker_id: UUID, wish: str) -> None:
-        place = next((p for p in self.places if p.child and p.child.worker_id == worker_id), None)
-        if place is None or place.child is None or place.child.leaving:
+        """A beat brings it again and again; it counts once. One that met a child on its way out is for its successor."""
+        child = next((each for each in self.children() if each.worker_id == worker_id), None)
+        if child is None or child.wished == wish or self.stopping_since is not None:
             return
+        child.wished = wish
+        place = next(each for each in self.places if each.name == child.place)
         if wish == "ended":
-            self._replace(place, "others had declared it dead")
+            why = "others had declared it dead"
+            if place.child is child:
+                self._replace(place, why)
+            elif child.patient:
+                self._hurry(child, why)
             return
         if wish == "restart":
             self._load_anew()
         place.drained = wish == "drain"
-        self._replace(place, f"an operator asked for a {wish}", patient=True)
+        if place.child is not None and not place.child.leaving:
+            self._replace(place, f"an operator asked for a {wish}", patient=True)
 
     # From other threads, and from signal handlers: SimpleQueue.put may be called in both
 

@@ -67,6 +67,7 @@ class JobReceiver(Receiver):
         self.recorder = recorder
         self.slots = Slots(concurrency)
         self.drain_s = drain_s
+        self._release_at: float | None = None
         self._queues = queues
         self._priorities = priorities
         self._changed = changed
@@ -98,6 +99,10 @@ class JobReceiver(Receiver):
             await self._listener.close()
             await self._drain()
             await end(loops[2])
+
+    def let_run(self, seconds: float) -> None:
+        """At the end, what runs may go on for so long from now. Asked again, the new time counts."""
+        self._release_at = time.monotonic() + seconds
 
     def serve(self, queues: Sequence[QueueChoice]) -> None:
         """Takes from these queues from now on; the recorder's scope must hold them too."""
@@ -299,22 +304,23 @@ class JobReceiver(Receiver):
         self._unheld = unheld
 
     async def _drain(self) -> None:
-        """Waits `drain_s` for what runs, then releases it; what cannot stop is left to the parent."""
+        """Waits for what runs as long as `let_run` says, then releases it; what cannot stop is left to the parent."""
         await asyncio.gather(*self._claims, return_exceptions=True)
-        await self._wait(lambda: self.drain_s)
+        by_default = time.monotonic() + self.drain_s
+        await self._wait(lambda: by_default if self._release_at is None else self._release_at)
         for execution in self.held:
             self._ask(execution, "release")
-        await self._wait(lambda: LAST_WORDS_S)
+        last = time.monotonic() + LAST_WORDS_S
+        await self._wait(lambda: last)
         self._left = True
         if left := [str(execution.id) for execution in self.held]:
             log.warning("These jobs did not stop; this process ends under them", jobs=left)
         await self.recorder.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _wait(self, patience_s: Callable[[], float]) -> None:
-        """Until nothing is held or patience has ended, which may happen sooner than it was to at first."""
-        started = time.monotonic()
-        while self.slots.held and (left := started + patience_s() - time.monotonic()) > 0:
+    async def _wait(self, until: Callable[[], float]) -> None:
+        """Until nothing is held or that moment, which may come sooner than it was to at first."""
+        while self.slots.held and (left := until() - time.monotonic()) > 0:
             tasks = [execution.task for execution in self.held if execution.task is not None]
             await asyncio.wait(tasks, timeout=min(left, 0.5))
 

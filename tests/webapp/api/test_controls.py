@@ -158,7 +158,7 @@ async def test_viewers_control_nothing(viewer: Client) -> None:
 
 
 async def test_a_worker_is_asked_to_drain_or_to_restart_once(operator: Client) -> None:
-    ids = [uuid4(), uuid4(), uuid4()]
+    ids = [uuid4() for _ in range(5)]
     await add_worker(operator, id=ids[0], max_memory_mb=512, max_jobs=9)
     await add_worker(operator, id=ids[1], kind="clerk", pid=8)
     await add_worker(operator, id=ids[2], pid=9, ended_at=utc_now())
@@ -166,11 +166,17 @@ async def test_a_worker_is_asked_to_drain_or_to_restart_once(operator: Client) -
         status, worker = await operator.call("POST", f"/workers/{ids[0]}/drain")
         assert (status, worker["wish"], worker["max_memory_mb"], worker["max_jobs"]) == (200, "drain", 512, 9)
     status, answer = await operator.call("POST", f"/workers/{ids[0]}/restart")
-    assert (status, "box:7 is leaving already: drain" in answer["detail"]) == (409, True)
+    assert (status, "box:7 is leaving already: it was asked to drain" in answer["detail"]) == (409, True)
     status, answer = await operator.call("POST", f"/workers/{ids[1]}/restart")
     assert (status, operator.problems(answer)) == (
         422,
         {"worker_id": "box:8 is a clerk; only workers restart"},
     )
+    await add_worker(operator, id=ids[3], kind="inline", pid=10)
+    _, answer = await operator.call("POST", f"/workers/{ids[3]}/drain")
+    assert operator.problems(answer) == {"worker_id": "box:10 is part of the web process; only workers drain"}
+    await add_worker(operator, id=ids[4], pid=11, stopping_at=utc_now())
+    status, answer = await operator.call("POST", f"/workers/{ids[4]}/drain")
+    assert (status, "box:11 is leaving already: it takes nothing new" in answer["detail"]) == (409, True)
     for gone in (ids[2], uuid4()):
         assert (await operator.call("POST", f"/workers/{gone}/drain"))[0] == 404

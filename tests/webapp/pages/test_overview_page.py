@@ -122,7 +122,7 @@ async def test_the_workers_page_shows_who_runs_what_and_asks_one_to_drain(
     (entry,) = await site.audited(action="worker.drain")
     assert entry.after == {"wish": "drain"}
     answer = await ada.post(f"/workers/{crew.worker_id}/restart", follow_redirects=True)
-    assert "is leaving already: drain" in answer.text
+    assert "is leaving already: it was asked to drain" in answer.text
     assert len(await site.audited(action="worker.restart")) == 0
 
 

@@ -30,6 +30,15 @@ async def mark(ctx: JobContext, path: str, seconds: float = 0.0) -> None:
 
 
 @job(retry=0)
+async def mark_until(ctx: JobContext, path: str, told: str) -> None:
+    """Ends when the file `told` is there."""
+    note(path, ctx, "start")
+    while not Path(told).exists():
+        await asyncio.sleep(0.05)
+    note(path, ctx, "end")
+
+
+@job(retry=0)
 def mark_in_thread(ctx: JobContext, path: str, seconds: float = 0.0) -> str:
     note(path, ctx, "start")
     end = time.monotonic() + seconds

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -140,36 +141,59 @@ async def test_a_drained_worker_ends_when_its_jobs_have_and_its_place_stays_empt
     workers: Workers,
 ):
     await workers.start(concurrency=1)
-    running = await workers.enqueue("mark", path=str(workers.witness), seconds=3)
-    await workers.witness_of("start")
+    running = await runs(workers)
     await ask(workers, "drain")
-    await workers.until(workers.pids, lambda pids: not pids)
-    row = await workers.job(running, "success")
-    assert (row.attempt, len(workers.witnessed())) == (1, 2)
+    await workers.until(lambda: living(workers), lambda found: found and found[0].stopping_at is not None)
     waits = await workers.enqueue("add", a=1)
     await asyncio.sleep(2)
-    assert ((await workers.job(waits, "queued")).attempt, await workers.pids()) == (0, [])
+    assert [row.status for row in await jobs(workers, running, waits)] == ["running", "queued"]
+    end(workers)
+    assert ((await workers.job(running)).status, len(workers.witnessed())) == ("success", 2)
+    await workers.until(workers.pids, lambda pids: not pids)
+    await asyncio.sleep(1)
+    assert ((await jobs(workers, waits))[0].status, await workers.pids()) == ("queued", [])
     workers.process.send_signal(signal.SIGHUP)
     assert (await workers.job(waits)).status == "success"
 
 
 async def test_a_restarted_worker_has_a_successor_at_once_and_ends_its_jobs(sqlite_workers: Workers):
     workers = await sqlite_workers.start(concurrency=1, max_jobs=1000, max_memory_mb=2000)
-    running = await workers.enqueue("mark", path=str(workers.witness), seconds=9)  # a beat comes every five
-    await workers.witness_of("start")
+    running = await runs(workers)
     (before,) = await workers.pids()
     await ask(workers, "restart")
-    at_once = await workers.enqueue("add", a=1)
-    assert (await workers.job(at_once)).status == "success"
-    assert (await workers.job(running, "running")).attempt == 1
-    await workers.until(workers.pids, lambda pids: len(pids) == 1 and before not in pids)
+    assert (await workers.job(await workers.enqueue("add", a=1))).status == "success"
+    assert [row.status for row in await jobs(workers, running)] == ["running"]
+    end(workers)
     assert ((await workers.job(running)).status, len(workers.witnessed())) == ("success", 2)
-    (worker,) = await workers.rows(Worker, Worker.kind == "worker", Worker.ended_at.is_(None))
+    await workers.until(workers.pids, lambda pids: len(pids) == 1 and before not in pids)
+    (worker,) = await living(workers)
     assert (worker.max_jobs, worker.max_memory_mb, worker.wish) == (1000, 2000, None)
+    (clerk,) = await workers.rows(Worker, Worker.kind == "clerk", Worker.ended_at.is_(None))
+    assert (clerk.max_jobs, clerk.max_memory_mb) == (None, 2000)
+
+
+async def runs(workers: Workers) -> UUID:
+    """A job that runs until `end`."""
+    job_id = await workers.enqueue("mark_until", path=str(workers.witness), told=str(workers.folder / "told"))
+    await workers.witness_of("start")
+    return job_id
+
+
+def end(workers: Workers) -> None:
+    (workers.folder / "told").touch()
+
+
+async def jobs(workers: Workers, *ids: UUID) -> list[JobLog]:
+    rows = {row.id: row for row in await workers.rows(JobLog, JobLog.id.in_(ids))}
+    return [rows[job_id] for job_id in ids]
+
+
+async def living(workers: Workers) -> list[Worker]:
+    return await workers.rows(Worker, Worker.kind == "worker", Worker.ended_at.is_(None))
 
 
 async def ask(workers: Workers, wish: actions.Wish) -> None:
-    (worker,) = await workers.rows(Worker, Worker.kind == "worker", Worker.ended_at.is_(None))
+    (worker,) = await living(workers)
     async with workers.engine.database.transaction() as session:
         await actions.ask(session, worker.id, wish, actor=cli_actor())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,9 +13,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.worker.joblogs.conftest import Bench, bench
-from worker.process.children import SILENT_S, Child
+from worker.process.children import SILENT_S, Child, Place
 from worker.process.pulse import left_to_run
-from worker.process.supervisor import Plan, Supervisor
+from worker.process.supervisor import KILL_AFTER_S, Plan, Supervisor
 from worker.queue.slots import GRACE_S
 from worker.settings import Settings
 
@@ -27,6 +27,7 @@ class Graves:
 
     def __init__(self) -> None:
         self.buried: list[UUID] = []
+        self.reasons: list[tuple[str, bool]] = []
 
     def look_up(self, worker_id: UUID, answer: Callable[[list[list[Any]]], None]) -> None:
         answer([[str(worker_id), 1, self.left_s]])
@@ -34,8 +35,9 @@ class Graves:
     left_s = 60.0
     """How long the job that the rows know of may go on."""
 
-    def bury(self, worker_id: UUID, reason: str, **_: Any) -> None:
+    def bury(self, worker_id: UUID, reason: str, *, lost: bool, **_: Any) -> None:
         self.buried.append(worker_id)
+        self.reasons.append((reason, lost))
 
 
 @pytest.mark.parametrize(
@@ -91,54 +93,134 @@ async def test_the_rows_tell_what_a_worker_holds_and_until_when(bench: Bench) ->
     assert 0 < left_s <= 5.0 + GRACE_S
 
 
-def test_a_child_that_may_take_its_time_to_leave_is_held_to_its_jobs_deadlines(tmp_path: Path) -> None:
-    settings = Settings.from_env({"M_HOME": str(tmp_path), "NATS_URL": "nats://127.0.0.1:1"})
-    supervisor = Supervisor(settings, Plan(1, 1, "", "0-9"))
-    supervisor._pulse = Graves()  # type: ignore[assignment]
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    now = time.monotonic()
-    for place in supervisor.places:
-        place.drained = True
-    child = Child(uuid4(), supervisor.places[0].module, process, now, ready=True, leaving="an operator asked")
-    child.held, child.held_at = [[str(uuid4()), 1, 5.0]], now
-    supervisor.leaving.append(child)
-    try:
-        supervisor._tick(now + 4)
-        assert (child.kill_at, child.overdue) == (None, set())
-        supervisor._tick(now + 6)
-        assert child.overdue == {UUID(child.held[0][0])}
-        assert child.kill_at is not None
-    finally:
-        process.kill()
-        process.wait()
+# Leaving in one's own time: drains and restarts that operators asked for, and retirement
+
+
+class Yard:
+    """A supervisor of one place, whose children are sleeping processes that take SIGUSR1 in silence."""
+
+    def __init__(self, home: Path) -> None:
+        settings = Settings.from_env({"M_HOME": str(home), "NATS_URL": "nats://127.0.0.1:1"})
+        self.supervisor, self.graves = Supervisor(settings, Plan(1, 1, "", "0-9")), Graves()
+        self.supervisor._pulse = self.graves  # type: ignore[assignment]
+        self.supervisor._spawn = self.spawn  # type: ignore[method-assign]
+        self.supervisor._load_anew = lambda: None  # type: ignore[method-assign]
+        self.place, self.clerk = self.supervisor.places
+        self.clerk.drained = True
+        self.spawned: list[Child] = []
+        self.now = time.monotonic()
+
+    def spawn(self, place: Place) -> Child:
+        program = "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: None); print(flush=True); time.sleep(60)"
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        child = Child(uuid4(), place.module, process, self.now, place.name, ready=True, heard_at=self.now)
+        self.spawned.append(child)
+        return child
+
+    def tick(self, later_s: float) -> None:
+        self.supervisor._tick(self.now + later_s)
+
+    def leaving(self, wish: str) -> Child:
+        """The first child, asked by an operator."""
+        self.tick(0)
+        child = self.spawned[0]
+        self.supervisor._wish(child.worker_id, wish)
+        return child
+
+    def close(self) -> None:
+        for child in self.spawned:
+            child.process.kill()
+            child.process.wait()
+            assert child.process.stdout is not None
+            child.process.stdout.close()
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    yard = Yard(tmp_path)
+    yield yard
+    yard.close()
+
+
+def holding(child: Child, left_s: float, at: float) -> None:
+    child.held, child.held_at, child.heard_at = [[str(uuid4()), 1, left_s]], at, at
 
 
 @pytest.mark.parametrize(("wish", "filled"), [("drain", False), ("restart", True)])
 def test_whom_an_operator_asks_to_leave_is_not_hurried_and_only_a_restarted_one_has_a_successor(
-    tmp_path: Path, wish: str, filled: bool
+    yard: Yard, wish: str, filled: bool
 ) -> None:
-    settings = Settings.from_env({"M_HOME": str(tmp_path), "NATS_URL": "nats://127.0.0.1:1"})
-    supervisor, spawned = Supervisor(settings, Plan(1, 1, "", "0-9")), []
-    supervisor._pulse = Graves()  # type: ignore[assignment]
-    supervisor._spawn = spawned.append  # type: ignore[method-assign,assignment]
-    program = "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: None); print(flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    now = time.monotonic()
-    place, clerk = supervisor.places
-    clerk.drained = True
-    place.child = child = Child(uuid4(), place.module, process, now, ready=True)
-    try:
-        supervisor._wish(child.worker_id, wish)
-        supervisor._tick(now + 3600)
-        assert (child in supervisor.leaving, child.kill_at, process.poll()) == (True, None, None)
-        assert spawned == [place] * filled
-        clerk.drained = False
-        supervisor._restart_all()
-        supervisor._tick(now + 3601)
-        assert place in spawned
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    child = yard.leaving(wish)
+    holding(child, 7200, yard.now + 3600)
+    yard.tick(3600)
+    yard.supervisor._wish(child.worker_id, wish)  # the next beat says it again
+    yard.tick(3601)
+    assert (child in yard.supervisor.leaving, child.kill_at, child.process.poll()) == (True, None, None)
+    assert len(yard.spawned) == 1 + filled
+
+
+def test_a_drained_place_is_filled_when_every_child_is_replaced_and_stays_so(yard: Yard) -> None:
+    child = yard.leaving("drain")
+    yard.tick(1)
+    assert yard.place.child is None
+    yard.supervisor._restart_all()
+    yard.tick(2)
+    yard.supervisor._wish(child.worker_id, "drain")  # it still leaves, and its row still says so
+    assert yard.place.child is yard.spawned[1]
+    assert not yard.spawned[1].leaving
+
+
+def test_a_drain_that_meets_a_child_on_its_way_out_drains_its_successor(yard: Yard) -> None:
+    yard.tick(0)
+    yard.supervisor._replace(yard.place, "it has run 5 jobs", patient=True)
+    yard.tick(1)
+    first, second = yard.spawned
+    yard.supervisor._wish(first.worker_id, "drain")
+    assert (second.leaving, yard.place.child) == ("an operator asked for a drain", None)
+    yard.tick(2)
+    assert len(yard.spawned) == 2
+
+
+def test_a_child_that_may_take_its_time_to_leave_is_held_to_its_jobs_deadlines(yard: Yard) -> None:
+    child = yard.leaving("drain")
+    holding(child, 5.0, yard.now)
+    yard.tick(4)
+    assert (child.kill_at, child.overdue) == (None, set())
+    yard.tick(6)
+    assert child.overdue == {UUID(child.held[0][0])}
+    assert (child.kill_at is not None, child.leaving) == (True, "1 job(s) do not stop")
+
+
+def test_a_child_that_holds_nothing_and_does_not_react_does_not_leave_for_ever(yard: Yard) -> None:
+    child = yard.leaving("restart")
+    yard.graves.look_up = lambda *_: None  # type: ignore[method-assign]
+    yard.tick(KILL_AFTER_S - 2)
+    assert child.kill_at is None
+    yard.tick(KILL_AFTER_S + 2)
+    assert child.kill_at is not None
+
+
+def test_a_child_that_others_declared_dead_has_no_more_time(yard: Yard) -> None:
+    child = yard.leaving("drain")
+    yard.supervisor._wish(child.worker_id, "ended")
+    assert (child.kill_at is not None, child.leaving) == (True, "others had declared it dead")
+
+
+def test_a_supervisor_that_stops_hurries_those_that_leave(yard: Yard) -> None:
+    child = yard.leaving("drain")
+    yard.supervisor._stop()
+    assert child.kill_at is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [(0, ("an operator asked for a drain", False)), (-11, ("its process ended with SIGSEGV", True))],
+)
+def test_a_child_that_dies_while_it_may_take_its_time_is_lost_like_any_other(
+    yard: Yard, code: int, told: tuple[str, bool]
+) -> None:
+    child = yard.leaving("drain")
+    yard.supervisor._ended(child, code)
+    assert yard.graves.reasons == [told]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -13,13 +14,15 @@ import sqlalchemy as sa
 from worker import JobContext, job
 from worker.db.base import new_id
 from worker.db.session import Doorbell
+from worker.ending import end
 from worker.engine import Engine
 from worker.joblogs.claims import Scope, claim_ids
 from worker.joblogs.models import JobLog
 from worker.jobs.models import JobCatalogue
 from worker.jobs.registry import Registry
-from worker.process.child import WorkerChild
-from worker.process.entry import Orders
+from worker.process import presence
+from worker.process.child import DRAIN_S, FOR_EVER_S, WorkerChild
+from worker.process.entry import Orders, Stop
 from worker.queue.lanes import Lane, parse_queues
 from worker.settings import Settings
 
@@ -310,3 +313,36 @@ async def test_a_drain_releases_what_does_not_end_in_time_unburnt(engine: Engine
     await worker.task
     row = await worker.row(job_id)
     assert (row.status, row.attempt, row.epoch) == ("queued", 0, 2)
+
+
+async def test_who_drains_in_its_own_time_and_is_hurried_has_that_time_from_then(engine: Engine, bench: Any):
+    worker = await bench()
+    job_id = await engine.enqueue("wait", {"name": "a"})
+    await worker.until(lambda: started == ["a"])
+    worker.receiver.let_run(3600)
+    worker.stop.set()
+    await asyncio.sleep(0.8)
+    assert (await worker.row(job_id)).status == "running"
+    hurried = time.monotonic()
+    worker.receiver.let_run(0.5)
+    await worker.task
+    assert time.monotonic() - hurried >= 0.5
+    assert (await worker.row(job_id)).status == "queued"
+
+
+async def test_a_database_that_is_away_keeps_no_worker_from_hearing_that_it_is_to_hurry(
+    engine: Engine, bench: Any, monkeypatch: pytest.MonkeyPatch
+):
+    async def away(*_: object) -> None:
+        raise OSError("away")
+
+    monkeypatch.setattr(presence, "stopping", away)
+    worker, stop, heard = await bench(), Stop(), []
+    worker.receiver.let_run = heard.append
+    drains = asyncio.create_task(worker.child._drains(stop))
+    stop.when_done()
+    await worker.until(lambda: heard == [FOR_EVER_S])
+    await asyncio.sleep(0.05)
+    stop.now()
+    await worker.until(lambda: heard == [FOR_EVER_S, DRAIN_S])
+    await end(drains)

@@ -29,6 +29,8 @@ POOL = {"postgresql": 10, "sqlite": 20}
 Of SQLite as many files as were ever open at once: closing one would drop the locks of the process's others, so SQLite keeps its
 descriptor for whoever opens the file next (sqlite3's os_unix.c, "posix advisory locking").
 """
+GROWTH = 1.10
+"""What the least of late figures may be of the most of early ones: an allocator's peaks come and go, a leak stays."""
 DATABASE = "the database"
 WARM, LOOKS = 8, 8
 SHORT_LOOKS = 2

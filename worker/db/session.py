@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -310,11 +309,15 @@ def _make_engine(
         )
         half_open.watch(engine.sync_engine)
         return engine
+    from worker.db import sqlite  # only where it is used: it loads sqlite3
+
     database = make_url(url).database or ""
     if database and database != ":memory:":
-        _make_private_file(Path(database))
-    engine = create_async_engine(url, pool_size=pool_size, pool_use_lifo=True)
-    _prepare_sqlite(engine, lock_timeout_s, follow)
+        sqlite.make_private_file(Path(database))
+    engine = create_async_engine(
+        url, pool_size=pool_size, pool_use_lifo=True, connect_args={"factory": sqlite.patient(lock_timeout_s)}
+    )
+    sqlite.prepare(engine, lock_timeout_s, follow)
     return engine
 
 
@@ -328,63 +331,3 @@ async def _connect(*args: Any, **options: Any) -> Any:
         if (error.sqlstate or "").startswith(PASSING):
             raise ConnectionError(f"PostgreSQL does not accept connections just now: {error}") from error
         raise
-
-
-def _make_private_file(path: Path) -> None:
-    """What it holds is nobody else's on this machine; SQLite gives its -wal and -shm files the same mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-
-
-def _prepare_sqlite(
-    engine: AsyncEngine, lock_timeout_s: float, follow: Callable[[asyncio.Future[Any]], None]
-) -> None:
-    """WAL with a full sync at each commit; transactions take the write lock at their start, so none fails late."""
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _pragmas(dbapi: Any, _record: Any) -> None:
-        dbapi.isolation_level = None
-        cursor = dbapi.cursor()
-        for pragma in (
-            f"busy_timeout={int(lock_timeout_s * 1000)}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "temp_store=MEMORY",
-            "cache_size=-16000",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _close_ends(dbapi: Any, _record: Any) -> None:
-        _stop_once(dbapi.driver_connection, follow)
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        if not connection.get_execution_options().get("no_begin"):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    @event.listens_for(engine.sync_engine, "reset")
-    def _reset(dbapi: Any, _record: Any, _state: Any) -> None:
-        if dbapi.driver_connection is not None and dbapi.driver_connection.in_transaction:
-            dbapi.rollback()  # a failed COMMIT leaves SQLite's transaction open
-
-
-def _stop_once(connection: Any, follow: Callable[[asyncio.Future[Any]], None]) -> None:
-    """Makes closing a connection that is being given up end: aiosqlite waits for a second stop for ever.
-
-    Its thread ends at the first stop, and a task that is cancelled in a statement makes SQLAlchemy stop the connection
-    while the pool may be closing it. Nobody waits for that first stop, so whoever follows is told.
-    """
-    stop = connection.stop
-
-    def once() -> Any:
-        connection.stop = lambda: None
-        stopped = stop()
-        if stopped is not None:
-            follow(stopped)
-        return stopped
-
-    connection.stop = once

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from tests.servers.postgres import PostgresServer
+from worker.db import sqlite
 from worker.db.session import Database, will_pass
 
 LONG = (
@@ -46,6 +48,31 @@ async def test_a_closed_database_has_let_go_of_a_connection_that_was_given_up_in
     driver._thread.join(0.5)  # from its last word to its end
     assert not driver._thread.is_alive()
     await counting
+
+
+async def test_who_waits_for_the_write_lock_looks_for_it_as_often_as_at_first(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own pauses grow to 100 ms, so whoever waited longest came last."""
+    database, pauses = Database(sqlite_url), []
+    other = sqlite3.connect(sqlite_url.partition(":///")[2], isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA journal_mode=WAL")
+    other.execute("BEGIN IMMEDIATE")
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 50:
+            other.execute("ROLLBACK")
+
+    monkeypatch.setattr(sqlite.time, "sleep", sleep)
+    try:
+        async with database.transaction() as session:
+            assert await session.scalar(sa.text("PRAGMA busy_timeout")) == 5000
+        assert len(pauses) == 50
+        assert max(pauses) < 0.002
+    finally:
+        other.close()
+        await database.close()
 
 
 async def test_a_server_that_takes_no_more_connections_is_trouble_that_passes(

@@ -90,7 +90,9 @@ class Database:
     ) -> None:
         self.url = url
         self.dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Future[Any]] = set()
+        """Connections that were given up in the middle of a statement, until their files are closed."""
         self.engine = _make_engine(url, pool_size, lock_timeout_s, self._follow)
         self.clock = clock or (utc_now if self.dialect == "sqlite" else None)
         """Where this process's time comes from; None means the server's own clock."""
@@ -153,31 +155,32 @@ class Database:
         return at
 
     async def settle(self) -> None:
-        """Waits, two seconds at most, for the announcements of what was committed and for files that are being closed."""
+        """Waits, two seconds at most, for the announcements of what was committed."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2)
 
     async def close(self) -> None:
         """Settles and closes every connection; one whose other end is gone never says good-bye, and all are let go."""
         await self.settle()
-        waited_for = set(self._tasks)
         try:
             async with asyncio.timeout(half_open.ANSWER_S):
                 await self.engine.dispose()
         except TimeoutError:
             await self.engine.dispose(close=False)
-        if files := self._tasks - waited_for:
-            await asyncio.wait(files, timeout=2)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=self._lock_timeout_s)
 
     def committed(self, pending: Pending) -> None:
         """Tells the listener, without holding up whoever committed."""
         if self.on_commit is None:
             return
-        self._follow(asyncio.ensure_future(self.on_commit(pending)))
+        task = asyncio.ensure_future(self.on_commit(pending))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _follow(self, future: asyncio.Future[Any]) -> None:
-        self._tasks.add(future)
-        future.add_done_callback(self._tasks.discard)
+    def _follow(self, closing: asyncio.Future[Any]) -> None:
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
 
 # What an action says inside its transaction

@@ -1,4 +1,4 @@
-"""SQLite as a database of several processes: durable commits, a write lock that is waited for fairly, files that are let go of."""
+"""SQLite as a database of several processes: durable commits, a write lock that all who wait have the same chance of, files that are let go of."""
 
 from __future__ import annotations
 
@@ -38,23 +38,30 @@ def patient(lock_timeout_s: float) -> type[sqlite3.Connection]:
             if statement != BEGIN:
                 super().execute(statement, parameters)
                 return self
-            super().execute("PRAGMA busy_timeout=0")
+            self._set_busy_timeout(0)
             try:
-                self._begin(time.monotonic() + lock_timeout_s)
+                self._begin(lock_timeout_s)
             finally:
-                super().execute(_busy_timeout(lock_timeout_s))
+                self._set_busy_timeout(lock_timeout_s)
             return self
 
-        def _begin(self, end: float) -> None:
+        def _set_busy_timeout(self, seconds: float) -> None:
+            """By a cursor of its own: what this one ran last is what SQLAlchemy asks it about."""
+            sqlite3.Cursor(self.connection).execute(_busy_timeout(seconds)).close()
+
+        def _begin(self, patience_s: float) -> None:
+            """Counts its own pauses, as SQLite does: a machine that stood still in between used up nobody's patience."""
             while True:
                 try:
                     super().execute(BEGIN)
                 except sqlite3.OperationalError as error:
-                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or patience_s <= 0:
                         raise
                 else:
                     return
-                time.sleep(LOOKS_EVERY_S * random.uniform(0.5, 1.5))
+                pause_s = LOOKS_EVERY_S * random.uniform(0.5, 1.5)
+                time.sleep(pause_s)
+                patience_s -= pause_s
 
     class Connection(sqlite3.Connection):
         def cursor(self, factory: Any = Cursor) -> Any:

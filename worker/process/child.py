@@ -112,7 +112,7 @@ class WorkerChild:
 
     async def follows_queues(self) -> None:
         """A worker without --queues takes from every queue, also from those that appear while it runs."""
-        while self.every_queue:
+        while self.every_queue and not self.receiver.slots.closed:
             try:
                 await self._follow_queues()
             except (SQLAlchemyError, OSError) as error:

@@ -79,7 +79,7 @@ Main = Callable[[Orders, Line, "Stop"], Coroutine[Any, Any, None]]
 
 @dataclass(slots=True)
 class Stop:
-    """A wish to stop. `patient` means: let everything that runs come to its own end (SIGUSR1, for recycling)."""
+    """A wish to stop. `patient` means: let everything that runs come to its own end (SIGUSR1: drained, restarted, retired)."""
 
     event: asyncio.Event = field(default_factory=asyncio.Event)
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,7 +102,8 @@ def begin(main: Main, words: str, parent: int | None = None) -> None:
     `parent` is its parent's process id, if that is not the supervisor itself.
     """
     orders = Orders.read(words)
-    platform.die_with_parent(parent or orders.parent)
+    # Elsewhere a guard stands between, and it is the guard that dies with the supervisor.
+    platform.die_with_parent((parent or orders.parent) if platform.LINUX else None)
     line = Line(_take_stdout())
     log_to_stderr()
     collect_less()

@@ -172,6 +172,8 @@ def _guard(parent: int, command: list[str]) -> None:
         os.execv(command[0], command)  # noqa: S606 # the caller names the program
     process = subprocess.Popen(command)
     on_stop_request(lambda: ask_to_stop(process) if not WINDOWS else None)
+    if (patient := getattr(signal, "SIGUSR1", None)) is not None:
+        signal.signal(patient, lambda number, _frame: process.send_signal(number))
     threading.Thread(target=_kill_with_parent, args=(parent, process), daemon=True).start()
     sys.exit(process.wait())
 

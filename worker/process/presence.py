@@ -105,6 +105,12 @@ async def beat(database: Database, beats: Sequence[Beat]) -> dict[UUID, str]:
         return wishes
 
 
+async def wish_of(database: Database, worker_id: UUID) -> str | None:
+    """What operators asked of it, also if it has ended."""
+    async with database.read() as connection:
+        return await connection.scalar(sa.select(Worker.wish).where(Worker.id == worker_id))
+
+
 async def serve_queues(database: Database, worker_id: UUID, queues: Sequence[str]) -> None:
     """Writes which queues the process takes from now on."""
     async with database.transaction() as session:

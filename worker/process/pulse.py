@@ -125,6 +125,7 @@ class Pulse:
                     if not lost:
                         await release(self._database, worker_id, overdue)
                     await rescue_worker(self._database, worker_id, reason, lost=lost)
+                    wish = await presence.wish_of(self._database, worker_id)
             except (SQLAlchemyError, OSError) as error:
                 if not said:
                     log.warning("A dead worker's jobs are not taken back yet", error=_first_line(error))
@@ -132,6 +133,8 @@ class Pulse:
                 await asyncio.sleep(delay)
                 delay = min(2.0, delay * 2)
             else:
+                if wish:
+                    self._heard(worker_id, wish)
                 return
 
     async def _look_up(self, worker_id: UUID, answer: Callable[[list[list[Any]]], None]) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,8 @@ KILL_AFTER_S = 31.0
 ENDED_ITSELF = (FAILED, CONFIGURATION)
 """Codes of a child that gave up by itself: before it was ready it held nothing that could be taken back."""
 IMPATIENT_AFTER_S = 1.0
+LATELY = 32
+"""So many children that have ended are remembered, for wishes that come too late for them."""
 NO_START_S = 2.0
 """Where the system refuses a process, it is asked again this soon."""
 
@@ -104,6 +107,7 @@ class Supervisor:
         self.places = [Place(f"worker {n}", "worker.process.child") for n in range(1, plan.processes + 1)]
         self.places.append(Place("clerk", "worker.process.clerk"))
         self.leaving: list[Child] = []
+        self.ended: deque[Child] = deque(maxlen=LATELY)
         self.rolling: list[Place] = []
         self.stopping_since: float | None = None
         self.code = 0
@@ -264,6 +268,7 @@ class Supervisor:
     def _ended(self, child: Child, code: int) -> None:
         now = time.monotonic()
         platform.kill_now(child.process)  # what it left in its session goes with it
+        self.ended.append(child)
         if child in self.leaving:
             self.leaving.remove(child)
         place = next((p for p in self.places if p.child is child), None)
@@ -319,8 +324,9 @@ class Supervisor:
             self._forks.retire()
 
     def _wish(self, worker_id: UUID, wish: str) -> None:
-        """A beat brings it again and again; it counts once. One that met a child on its way out is for its successor."""
-        child = next((each for each in self.children() if each.worker_id == worker_id), None)
+        """A beat brings it again and again, a burial once more; it counts once. If the child was on its way out, or died, it is for its successor."""
+        known = [*self.children(), *self.ended]
+        child = next((each for each in known if each.worker_id == worker_id), None)
         if child is None or child.wished == wish or self.stopping_since is not None:
             return
         child.wished = wish

@@ -148,7 +148,7 @@ async def test_the_workers_page_tells_of_dedicated_workers_and_of_results_that_c
 async def test_the_workers_page_tells_why_a_worker_has_ended_and_that_none_is_left(
     crew: Crew, ada: Browser
 ) -> None:
-    assert "No worker is running." not in (await ada.get("/workers")).text
+    assert "No worker takes jobs." not in (await ada.get("/workers")).text
     async with crew.desk.engine.database.transaction() as session:
         await session.execute(
             sa.update(Worker).values(
@@ -156,7 +156,7 @@ async def test_the_workers_page_tells_why_a_worker_has_ended_and_that_none_is_le
             )
         )
     text = (await ada.get("/workers")).text
-    assert "No worker is running." in text
+    assert "No worker takes jobs." in text
     assert "an operator asked for a &lt;drain&gt;" in text
     assert "77 MB" not in text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -64,12 +65,35 @@ async def test_who_waits_for_the_write_lock_looks_for_it_as_often_as_at_first(
         if len(pauses) == 50:
             other.execute("ROLLBACK")
 
-    monkeypatch.setattr(sqlite.time, "sleep", sleep)
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(sleep=sleep))
     try:
         async with database.transaction() as session:
             assert await session.scalar(sa.text("PRAGMA busy_timeout")) == 5000
         assert len(pauses) == 50
         assert max(pauses) < 0.002
+    finally:
+        other.close()
+        await database.close()
+
+
+async def test_a_write_lock_that_does_not_come_is_given_up_in_time_and_leaves_the_connection_as_it_was(
+    sqlite_url: str,
+) -> None:
+    database = Database(sqlite_url, lock_timeout_s=0.1)
+    async with database.read() as connection:
+        assert await connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
+    other = sqlite3.connect(sqlite_url.partition(":///")[2], isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(DBAPIError, match="database is locked") as caught:
+            async with database.transaction() as session:
+                await session.execute(sa.text("SELECT 1"))
+        assert will_pass(caught.value)
+        async with database.read() as connection:
+            assert await connection.scalar(sa.text("PRAGMA busy_timeout")) == 100
+        other.execute("ROLLBACK")
+        async with database.transaction() as session:
+            assert await session.scalar(sa.text("SELECT 1")) == 1
     finally:
         other.close()
         await database.close()

@@ -16,8 +16,10 @@ import sqlalchemy as sa
 
 from tests.servers.nats import NatsServer
 from tests.servers.valkey import ValkeyServer
+from worker.accounts.actor import cli_actor
 from worker.engine import Engine
 from worker.joblogs.models import JobLog
+from worker.process import actions
 from worker.process.models import Worker
 from worker.settings import Settings
 
@@ -63,6 +65,8 @@ class Workers:
         self.engine = Engine.create(Settings.from_env(self.environ))
         self.witness = folder / "witness"
         self.patience_s = WITHIN_S
+        self.root = ROOT
+        """Where the supervisor finds its code."""
 
     async def __aenter__(self) -> Self:
         await self.engine.start()
@@ -83,7 +87,7 @@ class Workers:
         with (self.folder / "worker.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SUPERVISOR, json.dumps(options)],
-                cwd=ROOT, env={**environ, **self.environ}, stdout=log, stderr=log,
+                cwd=self.root, env={**environ, **self.environ}, stdout=log, stderr=log,
             )  # fmt: skip
         await self.until(self.pids, lambda pids: len(pids) == children)
         return self
@@ -115,6 +119,29 @@ class Workers:
             return (await self.rows(JobLog, JobLog.id == job_id))[0]
 
         return await self.until(look, lambda row: row.status in wanted)
+
+    async def runs(self) -> UUID:
+        """A job that runs until `tell`."""
+        job_id = await self.enqueue("mark_until", path=str(self.witness), told=str(self.folder / "told"))
+        await self.witness_of("start")
+        return job_id
+
+    def tell(self) -> None:
+        (self.folder / "told").touch()
+
+    async def jobs(self, *ids: UUID) -> list[JobLog]:
+        """Their rows as they are now."""
+        rows = {row.id: row for row in await self.rows(JobLog, JobLog.id.in_(ids))}
+        return [rows[job_id] for job_id in ids]
+
+    async def living(self) -> list[Worker]:
+        return await self.rows(Worker, Worker.kind == "worker", Worker.ended_at.is_(None))
+
+    async def ask(self, wish: actions.Wish) -> None:
+        """As an operator asks the only worker."""
+        (worker,) = await self.living()
+        async with self.engine.database.transaction() as session:
+            await actions.ask(session, worker.id, wish, actor=cli_actor())
 
     async def until(self, look: Callable[[], Any], done: Callable[[Any], bool]) -> Any:
         seen = None

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +17,6 @@ from tests.worker.process.harness import ROOT, SUPERVISOR, Workers, alive
 from worker.accounts.actor import cli_actor
 from worker.joblogs import actions as joblog_actions
 from worker.joblogs.models import JobAttempt, JobLog
-from worker.process import actions
 from worker.process.models import Worker
 
 pytestmark = pytest.mark.timeout(180)
@@ -141,61 +139,35 @@ async def test_a_drained_worker_ends_when_its_jobs_have_and_its_place_stays_empt
     workers: Workers,
 ):
     await workers.start(concurrency=1)
-    running = await runs(workers)
-    await ask(workers, "drain")
-    await workers.until(lambda: living(workers), lambda found: found and found[0].stopping_at is not None)
+    running = await workers.runs()
+    await workers.ask("drain")
+    await workers.until(workers.living, lambda found: found and found[0].stopping_at is not None)
     waits = await workers.enqueue("add", a=1)
     await asyncio.sleep(2)
-    assert [row.status for row in await jobs(workers, running, waits)] == ["running", "queued"]
-    end(workers)
+    assert [row.status for row in await workers.jobs(running, waits)] == ["running", "queued"]
+    workers.tell()
     assert ((await workers.job(running)).status, len(workers.witnessed())) == ("success", 2)
     await workers.until(workers.pids, lambda pids: not pids)
     await asyncio.sleep(1)
-    assert ((await jobs(workers, waits))[0].status, await workers.pids()) == ("queued", [])
+    assert ((await workers.jobs(waits))[0].status, await workers.pids()) == ("queued", [])
     workers.process.send_signal(signal.SIGHUP)
     assert (await workers.job(waits)).status == "success"
 
 
 async def test_a_restarted_worker_has_a_successor_at_once_and_ends_its_jobs(sqlite_workers: Workers):
     workers = await sqlite_workers.start(concurrency=1, max_jobs=1000, max_memory_mb=2000)
-    running = await runs(workers)
+    running = await workers.runs()
     (before,) = await workers.pids()
-    await ask(workers, "restart")
+    await workers.ask("restart")
     assert (await workers.job(await workers.enqueue("add", a=1))).status == "success"
-    assert [row.status for row in await jobs(workers, running)] == ["running"]
-    end(workers)
+    assert [row.status for row in await workers.jobs(running)] == ["running"]
+    workers.tell()
     assert ((await workers.job(running)).status, len(workers.witnessed())) == ("success", 2)
     await workers.until(workers.pids, lambda pids: len(pids) == 1 and before not in pids)
-    (worker,) = await living(workers)
+    (worker,) = await workers.living()
     assert (worker.max_jobs, worker.max_memory_mb, worker.wish) == (1000, 2000, None)
     (clerk,) = await workers.rows(Worker, Worker.kind == "clerk", Worker.ended_at.is_(None))
     assert (clerk.max_jobs, clerk.max_memory_mb) == (None, 2000)
-
-
-async def runs(workers: Workers) -> UUID:
-    """A job that runs until `end`."""
-    job_id = await workers.enqueue("mark_until", path=str(workers.witness), told=str(workers.folder / "told"))
-    await workers.witness_of("start")
-    return job_id
-
-
-def end(workers: Workers) -> None:
-    (workers.folder / "told").touch()
-
-
-async def jobs(workers: Workers, *ids: UUID) -> list[JobLog]:
-    rows = {row.id: row for row in await workers.rows(JobLog, JobLog.id.in_(ids))}
-    return [rows[job_id] for job_id in ids]
-
-
-async def living(workers: Workers) -> list[Worker]:
-    return await workers.rows(Worker, Worker.kind == "worker", Worker.ended_at.is_(None))
-
-
-async def ask(workers: Workers, wish: actions.Wish) -> None:
-    (worker,) = await living(workers)
-    async with workers.engine.database.transaction() as session:
-        await actions.ask(session, worker.id, wish, actor=cli_actor())
 
 
 async def test_a_child_is_replaced_after_its_share_of_jobs(sqlite_workers: Workers):

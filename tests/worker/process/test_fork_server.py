@@ -39,11 +39,12 @@ def orders() -> str:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServer]:
-    """In a home where a worker child ends at once: its job module is not there."""
-    for name in ("DATABASE_URL", "NATS_URL", "REDIS_URL"):
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqlite_url: str) -> Iterator[ForkServer]:
+    """In a home where a worker child ends at once: its job module is not there. A clerk lives until it is stopped."""
+    for name in ("NATS_URL", "REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("M_HOME", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", sqlite_url)
     monkeypatch.setenv("M_JOB_MODULES", "nowhere.to.be.found")
     server = ForkServer()
     yield server

@@ -196,9 +196,10 @@ def test_a_child_that_may_take_its_time_to_leave_is_held_to_its_jobs_deadlines(y
 def test_a_child_that_holds_nothing_and_does_not_react_does_not_leave_for_ever(yard: Yard) -> None:
     child = yard.leaving("restart")
     yard.graves.look_up = lambda *_: None  # type: ignore[method-assign]
-    yard.tick(KILL_AFTER_S - 2)
+    left_s = child.left_at - yard.now
+    yard.tick(left_s + KILL_AFTER_S - 2)
     assert child.kill_at is None
-    yard.tick(KILL_AFTER_S + 2)
+    yard.tick(left_s + KILL_AFTER_S + 2)
     assert child.kill_at is not None
 
 
@@ -224,3 +225,12 @@ def test_a_child_that_dies_while_it_may_take_its_time_is_lost_like_any_other(
     child = yard.leaving("drain")
     yard.supervisor._ended(child, code)
     assert yard.graves.reasons == [told]
+
+
+def test_a_drain_that_its_child_did_not_live_to_hear_is_for_its_successor(yard: Yard) -> None:
+    yard.tick(0)
+    (first,) = yard.spawned
+    yard.supervisor._ended(first, -9)
+    yard.tick(1)
+    yard.supervisor._wish(first.worker_id, "drain")  # its burial found it in the row
+    assert (yard.spawned[1].leaving, yard.place.drained) == ("an operator asked for a drain", True)

@@ -275,7 +275,8 @@ class Supervisor:
         unasked = not child.leaving or (child.patient and code != 0)
         reason = f"its process ended with {_words(code)}" if unasked else child.leaving
         if child.ready or code not in ENDED_ITSELF:
-            self._pulse.bury(child.worker_id, reason, lost=unasked, overdue=child.overdue)
+            overdue = child.overdue | child.past_deadline(now)  # also of jobs whose time ended while it left
+            self._pulse.bury(child.worker_id, reason, lost=unasked, overdue=overdue)
         if place is None or self.stopping_since is not None:
             log.info("A child has ended", pid=child.process.pid, code=code, why=reason)
             if place is not None:

@@ -28,6 +28,7 @@ class Graves:
     def __init__(self) -> None:
         self.buried: list[UUID] = []
         self.reasons: list[tuple[str, bool]] = []
+        self.overdue: set[UUID] = set()
 
     def look_up(self, worker_id: UUID, answer: Callable[[list[list[Any]]], None]) -> None:
         answer([[str(worker_id), 1, self.left_s]])
@@ -35,8 +36,9 @@ class Graves:
     left_s = 60.0
     """How long the job that the rows know of may go on."""
 
-    def bury(self, worker_id: UUID, reason: str, *, lost: bool, **_: Any) -> None:
+    def bury(self, worker_id: UUID, reason: str, *, lost: bool, overdue: set[UUID]) -> None:
         self.buried.append(worker_id)
+        self.overdue |= overdue
         self.reasons.append((reason, lost))
 
 
@@ -234,3 +236,15 @@ def test_a_drain_that_its_child_did_not_live_to_hear_is_for_its_successor(yard: 
     yard.tick(1)
     yard.supervisor._wish(first.worker_id, "drain")  # its burial found it in the row
     assert (yard.spawned[1].leaving, yard.place.drained) == ("an operator asked for a drain", True)
+
+
+def test_a_job_whose_time_ends_while_its_child_leaves_for_another_has_timed_out_too(yard: Yard) -> None:
+    yard.tick(0)
+    (child,) = yard.spawned
+    jobs = [uuid4() for _ in range(3)]
+    child.held = [[str(job), 1, left_s] for job, left_s in zip(jobs, (-2.0, -0.5, 3600.0), strict=True)]
+    child.held_at = time.monotonic() - 1
+    yard.supervisor._look_after(yard.place, child.held_at - 1)
+    assert child.overdue == {jobs[0]}
+    yard.supervisor._ended(child, -9)
+    assert yard.graves.overdue == set(jobs[:2])

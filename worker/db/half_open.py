@@ -19,6 +19,9 @@ ANSWER_S = 3.0
 """How long a connection that has rested may take to show that it lives."""
 RESTED_S = 1.0
 """One that was used this recently is not asked: a batch would wait for three more round trips."""
+IDLE_MS = 10_000
+"""A transaction that stands still for so long is ended by the server: a host that froze or vanished in the middle of one would
+keep its locks, and with them its own jobs from being taken over. Less than a lease (PostgreSQL, idle_in_transaction_session_timeout)."""
 UNANSWERED_MS = 7000
 KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": UNANSWERED_MS}
 """What the kernel does about packets that nobody acknowledges, also in the middle of a statement; where it can."""
@@ -31,6 +34,7 @@ def watch(engine: sa.Engine) -> None:
     def _connected(dbapi: Any, _record: Any) -> None:
         transport = getattr(dbapi.driver_connection, "_transport", None)
         keep_alive(transport.get_extra_info("socket") if transport is not None else None)
+        dbapi.run_async(_bound_its_transactions)
 
     @event.listens_for(engine, "checkin")
     def _rests(_dbapi: Any, record: Any) -> None:
@@ -58,6 +62,10 @@ def keep_alive(connection: Any) -> None:
         if (option := getattr(socket, name, None)) is not None:
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def _bound_its_transactions(connection: Any) -> None:
+    await connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_MS}")
 
 
 async def _answers(connection: Any) -> None:

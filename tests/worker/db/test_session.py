@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from tests.servers.postgres import PostgresServer
-from worker.db import sqlite
+from worker.db import half_open, sqlite
 from worker.db.session import Database, will_pass
 
 LONG = (
@@ -136,3 +136,29 @@ async def test_a_connection_that_the_server_cut_is_not_the_statements_fault(
             assert not will_pass(caught.value)
     finally:
         await database.close()
+
+
+async def test_a_transaction_that_stands_still_is_ended_by_the_server_and_lets_go_of_its_locks(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that froze in the middle of one would keep its own jobs from being taken over."""
+    monkeypatch.setattr(half_open, "IDLE_MS", 300)
+    frozen, other = Database(postgresql_url), Database(postgresql_url)
+    locks = sa.text("SELECT pg_advisory_xact_lock(7)")
+
+    async def stands_still() -> None:
+        async with frozen.transaction() as session:
+            await session.execute(locks)
+            async with other.transaction() as another:
+                await another.execute(locks)
+            await session.execute(locks)
+
+    try:
+        with pytest.raises(DBAPIError) as caught:
+            await stands_still()
+        assert will_pass(caught.value)
+        async with frozen.transaction() as session:
+            await session.execute(locks)
+    finally:
+        await frozen.close()
+        await other.close()

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from jinja2 import Environment
 from litestar import Litestar, Request, Router
-from litestar.config.compression import CompressionConfig
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -22,6 +21,7 @@ from webapp.api import effects as effects_api
 from webapp.api import webhook_logs as webhook_logs_api
 from webapp.api import webhooks as webhooks_api
 from webapp.auth import Authenticator, door
+from webapp.compression import COMPRESSION
 from webapp.errors import respond
 from webapp.live import socket_route
 from webapp.live.service import Live
@@ -122,9 +122,7 @@ def assemble() -> Litestar:
         exception_handlers={Exception: respond},
         request_class=HTMXRequest,
         request_max_body_size=MAX_BODY_BYTES,
-        compression_config=CompressionConfig(
-            backend="brotli", brotli_quality=4, brotli_lgwin=18, gzip_compress_level=5, exclude=["^/static/"]
-        ),
+        compression_config=COMPRESSION,
         include_in_schema=False,
         openapi_config=OPENAPI,
         logging_config=None,

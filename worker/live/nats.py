@@ -75,7 +75,7 @@ class NatsSocketAdapter(LocalHandlers):
             reconnected_cb=self._reconnected,
         )
         await client.subscribe(f"{self.subject}.>", cb=self._received)
-        await client.flush()
+        await round_trip(client)
 
     async def _publish(self, topic: str, data: bytes) -> None:
         """While the broker is away this drops the message: RESYNC follows when it is back."""
@@ -118,3 +118,12 @@ def _subject_of(topic: str) -> str:
 
 def _encoded(word: str) -> str:
     return "b64_" + base64.urlsafe_b64encode(word.encode("utf-8", "surrogatepass")).decode().rstrip("=")
+
+
+async def round_trip(client: Client) -> None:
+    """Returns when the server has all that was sent before.
+
+    One flush is not enough: nats-py writes its PING past what it has still buffered, which goes out before the second.
+    """
+    await client.flush()
+    await client.flush()

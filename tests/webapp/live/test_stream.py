@@ -20,6 +20,7 @@ from worker.accounts.actor import Actor
 from worker.accounts.models import ApiToken, OneTimeToken
 from worker.db.base import new_id, utc_now
 from worker.db.session import emit
+from worker.live.nats import round_trip
 
 ADMIN = Actor("test", "admin")
 
@@ -119,7 +120,7 @@ async def test_a_forged_message_shows_nothing_that_did_not_happen(two, nats_serv
         ]
         for message in forged:
             await forger.publish(subject, json.dumps({"topic": "changes", "message": message}).encode())
-        await forger.flush()
+        await round_trip(forger)
         await here.move(job, status="running")
         await page.told(topic="job.started")
         assert [m["topic"] for m in page.messages] == ["job.queued", "job.started"]

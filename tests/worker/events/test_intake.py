@@ -20,6 +20,7 @@ from worker.events.models import OutboxRow
 from worker.events.nats import NatsEventBusAdapter
 from worker.events.relay import Relay
 from worker.events.types import BaseEvent
+from worker.live.nats import round_trip
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ async def test_a_foreign_event_on_nats_is_recorded_and_announced_and_ours_is_not
     event = {"event_id": str(new_id()), "event_type": "order.placed", "data": {"n": 2}}
     for body in (event, [event]):
         await stranger.publish(f"{prefix}.bus.order.placed", json.dumps(body).encode())
-    await stranger.flush()
+    await round_trip(stranger)
     await stranger.close()
     ours, foreign = await until_recorded(database, 2)
     await database.settle()

@@ -16,6 +16,7 @@ import pytest
 from tests.worker.events.contract import EventBusContract, Heard, fact, fresh_prefix, stop_all
 from worker.errors import BusAway
 from worker.events.nats import NatsEventBusAdapter
+from worker.live.nats import round_trip
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ async def test_a_strangers_bytes_are_dropped_and_the_next_event_is_heard(nats_se
         b'{"event_type":"a.b"}',
     ):
         await stranger.publish(f"{prefix}.bus.doc.created", data)
-    await stranger.flush()
+    await round_trip(stranger)
     await bus.publish("doc.created", fact(n=1))
     await heard.count(2)
     assert [event.event_type for event in heard.events] == ["a.b", "doc.created"]

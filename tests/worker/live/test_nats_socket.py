@@ -11,7 +11,7 @@ import pytest
 
 from tests.stopwatch import Stopwatch
 from tests.worker.live.contract import Heard, SocketContract
-from worker.live.nats import NatsSocketAdapter
+from worker.live.nats import NatsSocketAdapter, round_trip
 
 
 @pytest.fixture
@@ -129,3 +129,22 @@ async def test_one_process_that_was_cut_off_makes_the_others_re_read_what_it_did
     assert there.connected
     await here.stop()
     await there.stop()
+
+
+async def test_a_round_trip_is_behind_all_that_was_sent_before_it(nats_server, prefix):
+    sender, reader = await nats.connect(nats_server.url), await nats.connect(nats_server.url)
+    heard: list[bytes] = []
+
+    async def take(message) -> None:
+        heard.append(message.data)
+
+    await reader.subscribe(prefix, cb=take)
+    await round_trip(reader)
+    for number in range(200):
+        await sender.publish(prefix, b"%d" % number)
+        await round_trip(sender)
+        await round_trip(reader)
+        await asyncio.sleep(0)  # the reader's own task takes it
+        assert len(heard) == number + 1
+    await sender.close()
+    await reader.close()

@@ -19,7 +19,7 @@ from webapp.pages.dead_letters import GROUPS
 from webapp.pages.deliveries import delivery_context
 from webapp.pages.events import pattern_of, rev_of
 from webapp.pages.overview import PROBE, probe_view, surroundings
-from webapp.pages.workers import broker
+from webapp.pages.workers import broker, standing
 from webapp.queries.attention import attention
 from webapp.queries.counters import counters
 from webapp.queries.deliveries import list_deliveries, load_deliveries, load_replays, one_delivery
@@ -210,6 +210,12 @@ def _others(engine: Engine) -> list[Fragment]:
         rev = digest(found)
         return {"all": {"attention": found, "attention_rev": rev, "checked_at": utc_now(), "rev": rev}}
 
+    async def workers(connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]:
+        found = await standing(connection, late_after_s)
+        rows = [_dated("worker", _fields(worker))["worker"] for worker in found["workers"]]
+        who = [row["id"] for row in rows]  # each has a revision of its own
+        return {"all": {**found, "workers": rows, "rev": digest([who, found["unserved"], found["nobody"]])}}
+
     async def brokers(_connection: AsyncConnection, _ids: Ids) -> Mapping[str, Context]:
         return {"all": _dated("broker", await broker(engine))}
 
@@ -220,6 +226,7 @@ def _others(engine: Engine) -> list[Fragment]:
         _slow("events", "events/_stream.html", _events, "event"),
         _slow("queue", "overview/_queue.html", queues, "job", "queue", "worker"),
         _slow("worker", "workers/_worker.html", _workers, "job", "worker"),
+        _slow("standing", "workers/_list.html", workers, "job", "queue", "worker"),
         *SCHEDULES,
         *WEBHOOKS,
         _slow("broker", "workers/_broker.html", brokers, "worker"),

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from litestar import get, post
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from webapp import render
 from webapp.auth import actor, operator, viewer
@@ -29,21 +30,27 @@ KINDS = {"nats": "NATS JetStream", "redis": "Redis Streams"}
 @get("/workers", guards=[viewer])
 async def workers(request: AnyRequest) -> Answer:
     async with database(request).read() as connection:
-        found = await list_workers(connection)
-        queues = await list_queues(connection, late_after_s(request))
+        found = await standing(connection, late_after_s(request))
     return render.page(
         request,
         "workers/list.html",
         title="Workers",
         nav="workers",
-        workers=found,
-        unserved=[
-            {"queue": queue.name, "waiting": queue.waiting, "oldest_at": queue.oldest_at}
-            for queue in queues
-            if queue.waiting and not queue.has_worker
-        ],
+        **found,
         broker=await cached(request).get("broker", 1.0, lambda: broker(engine(request))),
     )
+
+
+async def standing(connection: AsyncConnection, late_after_s: float) -> dict[str, Any]:
+    """What workers/_list.html shows."""
+    found = await list_workers(connection)
+    unserved = [
+        {"queue": queue.name, "waiting": queue.waiting, "oldest_at": queue.oldest_at}
+        for queue in await list_queues(connection, late_after_s)
+        if queue.waiting and not queue.has_worker
+    ]
+    nobody = bool(found) and not any(worker.takes_jobs for worker in found)
+    return {"workers": found, "unserved": unserved, "nobody": nobody}
 
 
 async def broker(engine: Engine) -> dict[str, Any]:

@@ -57,6 +57,10 @@ class WorkerView:
     def name(self) -> str:
         return f"{self.host}:{self.pid}"
 
+    @property
+    def takes_jobs(self) -> bool:
+        return self.kind != "clerk" and self.ended_at is None and self.stopping_at is None
+
 
 async def list_workers(connection: AsyncConnection) -> list[WorkerView]:
     """Those that live, oldest first, then those that ended in the last hour."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -62,6 +63,21 @@ def keep_alive(connection: Any) -> None:
         if (option := getattr(socket, name, None)) is not None:
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+@contextlib.contextmanager
+def told_why() -> Iterator[None]:
+    """Around a transaction of somebody else's code: the driver says only that the connection is closed."""
+    began = time.monotonic()
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if error.connection_invalidated and (lasted_s := time.monotonic() - began) * 1000 > IDLE_MS:
+            error.add_note(
+                f"The block had its transaction for {lasted_s:.1f} s. PostgreSQL ends one in which nothing is asked for "
+                f"{IDLE_MS / 1000:g} s: do what is slow before or after it."
+            )
+        raise
 
 
 async def _bound_its_transactions(connection: Any) -> None:

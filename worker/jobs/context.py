@@ -177,13 +177,15 @@ class JobContext:
         Raises:
             StaleEpoch: at the commit, when the job is no longer this execution's. Nothing was changed.
         """
+        from worker.db.half_open import told_why
         from worker.jobs.fence import fenced
 
-        async with self.engine.database.session() as session:
-            session.sync_session.info["acting"] = self.user_id
-            yield fenced(session, self._job, self._hold.worker_id)
-            if session.in_transaction() or session.sync_session.info.get("pending"):
-                await session.commit()  # an event alone is a transaction too
+        with told_why():
+            async with self.engine.database.session() as session:
+                session.sync_session.info["acting"] = self.user_id
+                yield fenced(session, self._job, self._hold.worker_id)
+                if session.in_transaction() or session.sync_session.info.get("pending"):
+                    await session.commit()  # an event alone is a transaction too
 
     @overload
     def repository(self, model: Any) -> AbstractAsyncContextManager[GenericRepository[Any]]: ...

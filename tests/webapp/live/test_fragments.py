@@ -111,6 +111,7 @@ async def keys(one, worker_id, schedule_id, webhook_keys):
         "events::",
         "queue:default",
         f"worker:{worker_id}",
+        "standing:all",
         "broker:all",
         "dead-letters:all",
         f"dead-letter:{'f' * 32}",
@@ -210,6 +211,24 @@ async def test_a_failure_appears_among_the_dead_letters_and_is_counted(one):
         await page.shows(">1</a>")
         await fail()
         await page.shows(">2</a>")
+
+
+async def test_a_new_worker_appears_and_that_none_is_left_is_said_without_a_reload(one, worker_id):
+    async with one.page() as page:
+        await page.watch((f"worker:{worker_id}", ""), ("standing:all", ""))
+        await page.shows("standing:all")
+        assert "No worker takes jobs." not in page.html
+        new, now = new_id(), utc_now()
+        async with one.engine.database.transaction() as session:
+            session.add(
+                Worker(id=new, kind="worker", host="new", pid=8, beat_at=now, started_at=now, slots=4)
+            )
+            changed(session, "worker", new, 1)
+        await page.shows(f'id="worker-{new}"')
+        async with one.engine.database.transaction() as session:
+            await session.execute(sa.update(Worker).values(ended_at=now, end_reason="was stopped"))
+            changed(session, "worker", new, 2)
+        await page.shows("No worker takes jobs.")
 
 
 async def test_a_queue_that_is_paused_says_so_within_a_second(one, worker_id):

@@ -13,8 +13,6 @@ from tests.servers.postgres import PostgresServer
 from worker.db import half_open
 from worker.db.session import Database
 
-FOUND_S = 7.0
-
 
 @pytest.fixture
 async def hole(postgres_server: PostgresServer):

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 
 from worker import Discard, JobContext, Secret, job, testing
 from worker.accounts.models import User
+from worker.db import half_open
 from worker.db.base import new_id, utc_now
 from worker.errors import EffectInDoubt, StaleEpoch, UnknownJob
-from worker.joblogs.models import Effect, JobLog
+from worker.joblogs.models import Effect, JobAttempt, JobLog
 from worker.jobs.models import Queue
 
 seen: list[Any] = []
@@ -55,6 +56,18 @@ async def commits_itself(ctx: JobContext, name: str) -> None:
     async with ctx.session() as session:
         session.add(queue(name))
         await session.commit()
+
+
+@job(retry=1)
+async def dawdles(ctx: JobContext, how: str) -> int:
+    holds = ctx.once("kept") if how == "once" else ctx.session()
+    async with holds as held:
+        session = held.session if how == "once" else held
+        session.add(queue(f"q{ctx.attempt}"))
+        await session.flush()
+        if ctx.attempt == 1:
+            await asyncio.sleep(1.0)
+    return ctx.attempt
 
 
 @job
@@ -185,6 +198,21 @@ async def desk(database_url: str, tmp_path: Path) -> AsyncIterator[testing.Desk]
     )  # fmt: skip
     async with testing.desk(*jobs, environ={"DATABASE_URL": database_url, "M_HOME": str(tmp_path)}) as desk:
         yield desk
+
+
+@pytest.mark.parametrize("how", ["session", "once"])
+async def test_a_block_in_which_postgresql_is_asked_nothing_for_too_long_fails_whole_and_is_tried_again(
+    how: str, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(half_open, "IDLE_MS", 200)
+    environ = {"DATABASE_URL": postgresql_url, "M_HOME": str(tmp_path)}
+    async with testing.desk(dawdles, environ=environ) as desk:
+        done = await desk.run(dawdles, how=how)
+        assert (done.status, done.result) == ("success", 2)
+        async with desk.engine.database.session() as session:
+            first = await session.scalar(sa.select(JobAttempt.error).where(JobAttempt.attempt == 1))
+        assert "PostgreSQL ends one in which nothing is asked for 0.2 s" in (first or "")
+        assert await queues(desk) == ["q2"]
 
 
 async def queues(desk: testing.Desk) -> list[str]:

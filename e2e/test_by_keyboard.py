@@ -18,6 +18,7 @@ def test_search_walk_select_open_come_back_and_go_elsewhere(stage: Stage, page: 
     for job_id in (first, second):
         stage.desk.until(job_id)
     stage.sign_in(page)
+    connected(page)
     page.keyboard.press("g")
     page.keyboard.press("l")
     expect(page.get_by_role("heading", name="Job logs", level=1)).to_be_visible()
@@ -62,6 +63,7 @@ def test_a_failed_row_is_retried_by_its_letter(stage: Stage, page: Page) -> None
 
 def test_the_list_of_keys_opens_and_single_keys_can_be_switched_off(stage: Stage, page: Page) -> None:
     stage.sign_in(page)
+    connected(page)
     page.keyboard.press("?")
     expect(page.locator("#shortcuts")).to_be_visible()
     page.keyboard.press("Escape")

@@ -100,7 +100,7 @@ def test_new_rows_are_offered_while_somebody_points_at_the_list(stage: Stage, pa
 
 def test_a_row_that_no_longer_matches_stays_and_is_marked(stage: Stage, page: Page) -> None:
     stage.sign_in(page, web=1)
-    job_id = stage.desk.run("watch", {"seconds": 3})
+    job_id = stage.desk.run("watch", {"seconds": 8})
     stage.desk.until(job_id, "running")
     page.goto(stage.url(f"/job-logs?status=running&f=id:{job_id}", 1))
     connected(page)

@@ -34,10 +34,12 @@ class Cached:
         self._cache = cache if cache is not None and cache.backend != "memory" else None
         self._kept: dict[Hashable, tuple[float, Any]] = {}
         self._locks: dict[Hashable, asyncio.Lock] = {}
+        self._forgot_at = 0.0
 
     async def forget(self) -> None:
         """After somebody acted here: who acts sees what it did, and other processes ask anew for what they share."""
         self._kept.clear()
+        self._forgot_at = time.time()
         if self._cache is not None:
             await self._cache.put(GENERATION, uuid4().hex.encode(), GENERATION_S)
 
@@ -52,7 +54,7 @@ class Cached:
             if self._cache is None or shared_as is None:
                 answer, left_s = await ask(), for_s
             else:
-                answer, left_s = await _share(self._cache, str(key), for_s, ask, shared_as)
+                answer, left_s = await _share(self._cache, str(key), for_s, ask, shared_as, self._forgot_at)
             if len(self._kept) > MOST_KEPT:
                 self._kept.clear()
                 self._locks = {key: self._locks[key]}
@@ -61,16 +63,20 @@ class Cached:
 
 
 async def _share(
-    cache: CacheProtocol, key: str, for_s: float, ask: Callable[[], Awaitable[Any]], kind: Any
+    cache: CacheProtocol, key: str, for_s: float, ask: Callable[[], Awaitable[Any]], kind: Any, since: float
 ) -> tuple[Any, float]:
-    """The answer that any process asked for, and for how long it still holds."""
+    """The answer that any process asked for, and for how long it still holds.
+
+    One from before `since` is passed over, although the generation says that it counts: its change may have been lost.
+    """
     generation, found = await cache.get(GENERATION, f"answer {key}")
     name = (generation or b"").decode(errors="replace")
     if found is not None:
         try:
             shared = msgspec.json.decode(found, type=Shared)
             left_s = shared.until - time.time()
-            if shared.generation == name and 0 < left_s <= for_s:
+            asked_at = shared.until - for_s
+            if shared.generation == name and 0 < left_s <= for_s and asked_at > since:
                 return msgspec.convert(shared.answer, kind), left_s
         except (msgspec.MsgspecError, ValueError):
             pass  # of another version of this program: ask

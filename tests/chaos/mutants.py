@@ -70,7 +70,7 @@ MUTANTS = (
     ),
     Mutant(
         "workers wait for doorbells and never look", "worker/queue/receiver.py",
-        "found = await self.recorder.poll(limit, in_turn(self._queues, random.random))", "found = []", DOORBELLS,
+        "found = await self.recorder.poll(limit, queues, rescued=rescued)", "found = []", DOORBELLS,
     ),
     Mutant(
         "a doorbell is answered before the claim is committed", "worker/queue/receiver.py",

@@ -15,6 +15,7 @@ from tests.webapp.site import running_site
 from webapp.cached import Cached, Shared
 from webapp.pages import overview
 from webapp.queries.overview import Bucket, GridRow, Latency
+from worker.cache import redis
 from worker.cache.redis import RedisCache
 
 BUCKETS = [Bucket(datetime(2026, 11, 25, 12, tzinfo=UTC), "12:00", 3, 1)]
@@ -38,8 +39,9 @@ def prefix() -> str:
 
 
 @pytest.fixture
-async def two(valkey_server: ValkeyServer, prefix: str):
-    """The shared answers of two processes."""
+async def two(valkey_server: ValkeyServer, prefix: str, monkeypatch: pytest.MonkeyPatch):
+    """The shared answers of two processes. A machine that stands still for a moment loses none."""
+    monkeypatch.setattr(redis, "PATIENCE_S", 10.0)
     caches = [RedisCache(valkey_server.url, prefix) for _ in range(2)]
     for cache in caches:
         await cache.start()
@@ -99,6 +101,18 @@ async def test_an_answer_of_another_version_is_asked_for_anew(two):
     assert await there.get("chart", 60, Question(BUCKETS), list[Bucket]) == BUCKETS
 
 
+async def test_who_acted_is_shown_what_it_did_though_the_cache_did_not_hear_of_it(two, monkeypatch):
+    here, there = two
+    assert await there.get("chart", 60, Question(["before"]), list[str]) == ["before"]
+
+    async def lost(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(here._cache, "put", lost)
+    await here.forget()
+    assert await here.get("chart", 60, Question(["after"]), list[str]) == ["after"]
+
+
 async def test_rubbish_in_the_cache_is_asked_for_anew(two):
     here, there = two
     await here._cache.put("answer chart", b"\xff{", 60)
@@ -109,11 +123,11 @@ async def test_rubbish_in_the_cache_is_asked_for_anew(two):
 async def test_an_answer_is_no_older_than_it_may_be(two):
     here, there = two
     question = Question(["first"], ["second"])
-    await here.get("chart", 0.2, question, list[str])
+    await here.get("chart", 3, question, list[str])
     await asyncio.sleep(0.1)
-    assert await there.get("chart", 0.2, question, list[str]) == ["first"]
-    async with asyncio.timeout(5):
-        while await there.get("chart", 0.2, question, list[str]) != ["second"]:
+    assert await there.get("chart", 3, question, list[str]) == ["first"]
+    async with asyncio.timeout(10):
+        while await there.get("chart", 3, question, list[str]) != ["second"]:
             await asyncio.sleep(0.01)
 
 

@@ -91,9 +91,18 @@ async def claim_ids(
 
 
 async def claim_oldest(
-    database: Database, worker_id: UUID, scope: Scope, queue: str, limit: int, again: Again = _nobody
+    database: Database,
+    worker_id: UUID,
+    scope: Scope,
+    queue: str,
+    limit: int,
+    again: Again = _nobody,
+    *,
+    rescued: bool = False,
 ) -> list[Claimed]:
     """Claims up to `limit` jobs of one queue that have waited longest, rescued ones first, then by priority.
+
+    `rescued`: no others.
 
     Jobs that a limit of their own holds back are passed over: it looks again among the others that wait, in a
     transaction of its own, so that control rows are always locked in the same order; and it looks before it locks,
@@ -101,15 +110,18 @@ async def claim_oldest(
     """
     claimed: list[Claimed] = []
     seen: Sequence[UUID] | None = None
+    which = (JobLog.queue == queue, RESCUED) if rescued else (JobLog.queue == queue,)
     while len(claimed) < limit and scope.names:
         async with database.transaction() as session:
             now = await database.now(session)
             left = limit - len(claimed)
             if seen is None:
                 found = await _lock(session, scope, now, left, JobLog.queue == queue, RESCUED)
-                found += await _lock(session, scope, now, left - len(found), JobLog.queue == queue, ~RESCUED)
+                if not rescued:
+                    left -= len(found)
+                    found += await _lock(session, scope, now, left, JobLog.queue == queue, ~RESCUED)
             else:
-                found = await _lock(session, scope, now, left, JobLog.queue == queue, JobLog.id.in_(seen))
+                found = await _lock(session, scope, now, left, *which, JobLog.id.in_(seen))
             more, admission = await _claim(session, database, worker_id, found, now)
             full = admission.full_jobs and admission.full_jobs | await full_jobs(session, database)
             others = await waiting_names(session, set(scope.names) - full) if full else ()
@@ -118,7 +130,7 @@ async def claim_oldest(
         if not full or queue in admission.full_queues:
             break
         scope = replace(scope, names=others)
-        seen = await _look(database, scope, now, queue, limit - len(claimed)) if others else ()
+        seen = await _look(database, scope, now, limit - len(claimed), *which) if others else ()
         if not seen:
             break
     return claimed
@@ -165,9 +177,11 @@ def _may_start(scope: Scope, now: datetime) -> tuple[sa.ColumnElement[bool], ...
     )
 
 
-async def _look(database: Database, scope: Scope, now: datetime, queue: str, limit: int) -> Sequence[UUID]:
-    """The first that may start, without locking anything."""
-    wanted = sa.select(JobLog.id).where(*_may_start(scope, now), JobLog.queue == queue)
+async def _look(
+    database: Database, scope: Scope, now: datetime, limit: int, *which: sa.ColumnElement[bool]
+) -> Sequence[UUID]:
+    """The first of them that may start, without locking anything."""
+    wanted = sa.select(JobLog.id).where(*_may_start(scope, now), *which)
     async with database.read() as connection:
         return (await connection.scalars(wanted.order_by(*FIRST).limit(limit))).all()
 

@@ -62,15 +62,22 @@ class Recorder:
         """Claims one job, together with what others claim meanwhile; None when it is not this worker's to take."""
         return await self._claims.do(job_id)
 
-    async def poll(self, limit: int, queues: Sequence[str] | None = None) -> list[Claimed]:
-        """Claims up to `limit` of the jobs that have waited longest, queue by queue in this order or the scope's."""
+    async def poll(
+        self, limit: int, queues: Sequence[str] | None = None, *, rescued: bool = False
+    ) -> list[Claimed]:
+        """Claims up to `limit` of the jobs that have waited longest, queue by queue in this order or the scope's.
+
+        `rescued`: only such as were taken over from a dead worker.
+        """
         claimed: list[Claimed] = []
         for queue in self.scope.queues if queues is None else queues:
             if len(claimed) >= limit:
                 break
             left, again = limit - len(claimed), self.next_starts.after
             async with self.database.patience():
-                claimed += await claim_oldest(self.database, self.worker_id, self.scope, queue, left, again)
+                claimed += await claim_oldest(
+                    self.database, self.worker_id, self.scope, queue, left, again, rescued=rescued
+                )
         return claimed
 
     async def held(self) -> list[Claimed]:

@@ -147,9 +147,10 @@ async def _rescue(
     jobs = (await session.scalars(lost.execution_options(populate_existing=True))).all()
     offers = await _on_loss(session, {job.job_name for job in jobs})
     fragile = {name for name, (on_lost, _) in offers.items() if on_lost == "fail"}
+    last_seen = await _last_seen(session, {job.worker_id for job in jobs})
     counts: Counter[Key] = Counter()
     for job in jobs:
-        overdue = is_overdue(job, now)
+        overdue = is_overdue(job, last_seen.get(job.worker_id) if job.worker_id else None)
         status, why = after_loss(job, fragile, overdue, await _ended_meanwhile(session, job))
         words = OVERDUE.format(job.timeout_s) if overdue else f"Its worker died under it ({reason})."
         session.add(_lost_attempt(job, now, status if overdue else "lost", why or "worker_lost", words))
@@ -168,11 +169,20 @@ async def _rescue(
     return len(jobs)
 
 
-def is_overdue(job: JobLog, now: datetime) -> bool:
-    """Whether the job had outrun its time limit when its process ended: then that is why it was ended."""
-    return (
-        job.started_at is not None and now - job.started_at > timedelta(seconds=job.timeout_s) + STOPPING_TIME
-    )
+async def _last_seen(session: AsyncSession, worker_ids: set[UUID | None]) -> dict[UUID, datetime]:
+    """When each of these processes was last known to live; one whose row is gone is left out."""
+    rows = await session.execute(sa.select(Worker.id, Worker.beat_at).where(Worker.id.in_(worker_ids)))
+    return dict(rows.tuples().all())
+
+
+def is_overdue(job: JobLog, last_seen: datetime | None) -> bool:
+    """Whether the job outran its time limit while its process lived: then that is why it was ended. Pure.
+
+    When it is found dead says nothing: that may be hours later, when a host is switched on again.
+    """
+    if job.started_at is None or last_seen is None:
+        return False
+    return last_seen - job.started_at > timedelta(seconds=job.timeout_s) + STOPPING_TIME
 
 
 async def _ended_meanwhile(session: AsyncSession, job: JobLog) -> int:
@@ -282,7 +292,7 @@ class Observations:
 
     def stopped(self, beats: Iterable[tuple[UUID, int]], now: float) -> list[UUID]:
         """Which workers' beats have stood still for the lease. `now` is monotonic, in seconds."""
-        if self.last_sweep is not None and now - self.last_sweep > max(3.0, self.lease_s / 3):
+        if self.last_sweep is not None and now - self.last_sweep > max(1.0, self.lease_s / 3):
             self.seen.clear()
         self.last_sweep = now
         current = dict(beats)

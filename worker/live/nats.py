@@ -35,6 +35,7 @@ class NatsSocketAdapter(LocalHandlers):
         self.subject = f"{prefix}.live"
         self._client: Client | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._late = False
 
     @property
     def connected(self) -> bool:
@@ -43,6 +44,7 @@ class NatsSocketAdapter(LocalHandlers):
     async def start(self) -> None:
         self._connecting = asyncio.create_task(self._connect(), name="live backplane: connect")
         await asyncio.wait({self._connecting}, timeout=1)
+        self._late = not self._connecting.done()
 
     async def stop(self) -> None:
         await end(self._connecting)
@@ -76,6 +78,8 @@ class NatsSocketAdapter(LocalHandlers):
         )
         await client.subscribe(f"{self.subject}.>", cb=self._received)
         await round_trip(client)
+        if self._late:  # nats-py tells of reconnections only
+            await self._reconnected()
 
     async def _publish(self, topic: str, data: bytes) -> None:
         """While the broker is away this drops the message: RESYNC follows when it is back."""

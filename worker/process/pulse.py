@@ -122,8 +122,8 @@ class Pulse:
             try:
                 async with self._database.patience():
                     await write_left(self._database, self._settings.home, worker_id)
-                    if not lost:
-                        await release(self._database, worker_id, overdue)
+                    if overdue or not lost:
+                        await release(self._database, worker_id, overdue, unburnt=not lost)
                     await rescue_worker(self._database, worker_id, reason, lost=lost)
                     wish = await presence.wish_of(self._database, worker_id)
             except (SQLAlchemyError, OSError) as error:
@@ -153,13 +153,16 @@ async def left_to_run(database: Database, worker_id: UUID) -> list[list[Any]]:
     ]
 
 
-async def release(database: Database, worker_id: UUID, overdue: Collection[UUID]) -> None:
-    """Ends what a process held that has ended on request: unburnt, but for jobs that would not stop at their limit."""
+async def release(
+    database: Database, worker_id: UUID, overdue: Collection[UUID], *, unburnt: bool = True
+) -> None:
+    """Ends what a process held: jobs that would not stop at their limit have timed out; `unburnt`: the others are put back."""
     outcomes = [
         await _timed_out(database, claimed)
         if claimed.id in overdue
         else Outcome(claimed, "queued", reason="released")
         for claimed in await held_rows(database, worker_id)
+        if unburnt or claimed.id in overdue
     ]
     if outcomes:
         await write_outcomes(database, worker_id, outcomes)

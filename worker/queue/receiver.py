@@ -24,7 +24,7 @@ from worker.joblogs.hold import Hold, Why
 from worker.joblogs.models import JobLog
 from worker.joblogs.recorder import Recorder
 from worker.queue.dependencies import call_with_dependencies
-from worker.queue.lanes import Lane, QueueChoice, in_turn, lanes_of
+from worker.queue.lanes import RESCUE, Lane, QueueChoice, in_turn, lanes_of
 from worker.queue.port import Delivery, Listener
 from worker.queue.slots import Execution, Slots
 
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 DATABASE_TROUBLE = (SQLAlchemyError, OSError)
 POLL_S = 5.0
 POLL_HUNGRY_S = 1.0
+RESCUED = Lane("any", RESCUE)
 BELLS_FIRST_S = 0.05
 """Between two looks that filled every slot: doorbells that are there come first, and then looking is not needed."""
 RECONCILE_S = 5.0
@@ -185,8 +186,11 @@ class JobReceiver(Receiver):
             return set(await connection.scalars(statement))
 
     async def _polls(self) -> None:
-        """Every 5 s; every second when nothing is heard; then very soon again if the last look filled every slot."""
-        last, full = -POLL_S, False
+        """Every 5 s; every second when nothing is heard; then very soon again if the last look filled every slot.
+
+        While only the slot that is kept for rescued jobs is free it looks for those: their doorbell may be lost too.
+        """
+        last, full, last_rescued = -POLL_S, False, -POLL_S
         while not self.slots.closed:  # a cancelled statement may end as an error of the database
             now = time.monotonic()
             away = not self.engine.doorbells.connected
@@ -194,16 +198,22 @@ class JobReceiver(Receiver):
             again_s = (0.0 if away else BELLS_FIRST_S) if full else POLL_HUNGRY_S
             due = last + (again_s if silent else POLL_S)
             if (asked := self.slots.free()) == 0:
-                await self._until_free()
+                kept = self.slots.free(RESCUED)
+                if kept == 0 or now < last_rescued + (POLL_HUNGRY_S if away else POLL_S):
+                    await self._until_free()
+                else:
+                    last_rescued = now
+                    await self._poll(kept, rescued=True)
             elif now < due:
                 await asyncio.sleep(min(due - now, POLL_HUNGRY_S))
             else:
                 last, full = now, await self._poll(asked) >= asked
 
-    async def _poll(self, limit: int) -> int:
+    async def _poll(self, limit: int, *, rescued: bool = False) -> int:
         self.slots.claiming += limit
         try:
-            found = await self.recorder.poll(limit, in_turn(self._queues, random.random))
+            queues = in_turn(self._queues, random.random)
+            found = await self.recorder.poll(limit, queues, rescued=rescued)
         except DATABASE_TROUBLE as error:
             log.warning("The database did not answer a poll", error=_first_line(error))
             return 0

@@ -12,6 +12,7 @@ import pytest
 from tests.servers.valkey import ValkeyServer
 from tests.stopwatch import Stopwatch
 from tests.worker.cache.contract import CacheContract
+from worker.cache import redis
 from worker.cache.redis import RedisCache
 
 
@@ -30,6 +31,11 @@ async def started(url: str, prefix: str) -> RedisCache:
 
 
 class TestRedisCache(CacheContract):
+    @pytest.fixture(autouse=True)
+    def _patient(self, monkeypatch):
+        """A machine that stands still for a moment loses nothing."""
+        monkeypatch.setattr(redis, "PATIENCE_S", 10.0)
+
     @pytest.fixture
     async def here(self, valkey_server: ValkeyServer, prefix: str):
         cache = await started(valkey_server.url, prefix)

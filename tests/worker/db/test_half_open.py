@@ -47,7 +47,7 @@ async def test_connections_into_the_void_are_replaced_all_at_once(
 async def test_a_host_that_does_not_answer_at_all_is_trouble_that_passes(
     postgres_server: PostgresServer, hole: BlackHole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(half_open, "CONNECT_S", 0.3)
+    monkeypatch.setattr(half_open, "CONNECT_S", 2.0)
     hole.swallow()
     database = Database(postgres_server.url("postgres").replace(str(postgres_server.port), str(hole.port)))
     with pytest.raises(TimeoutError):

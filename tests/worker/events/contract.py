@@ -125,6 +125,7 @@ class EventBusContract:
         assert heard.numbers == [1, 2, 3]
 
     async def test_two_of_one_name_share_the_messages(self, here, there):
+        here.ack_wait_s = there.ack_wait_s = 30.0  # none is to come again
         mine, theirs = Heard(), Heard()
         await here.subscribe("doc.*", mine, durable="pair")
         await there.subscribe("doc.*", theirs, durable="pair")
@@ -198,10 +199,11 @@ class EventBusContract:
         await heard.count(1)
 
     async def test_a_slow_handler_keeps_its_message(self, here, there):
+        here.ack_wait_s = there.ack_wait_s = 3.0
         mine, theirs = Heard(), Heard()
 
         async def slow(event: BaseEvent) -> None:
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(6.5)
             await theirs(event)
 
         await there.subscribe("doc.*", slow, durable="slow")

@@ -30,6 +30,7 @@ from worker.joblogs.sweeper import (
 from worker.process import presence
 from worker.process.models import Upkeep, Worker
 from worker.process.presence import Beat
+from worker.process.pulse import release
 from worker.settings import Settings
 
 
@@ -86,6 +87,47 @@ async def test_code_that_outran_its_limit_and_took_its_process_along_has_timed_o
         row = await bench.row(claimed.id)
         assert (row.status, row.reason, row.lost_count) == (status, "timeout", 0)
         assert "limit of 1 s" in (row.error or "")
+
+
+def test_a_sweeper_that_stood_still_for_most_of_a_short_lease_declares_nobody_dead() -> None:
+    watch, worker = Observations(lease_s=3.0), [(new_id(), 1)]
+    assert [watch.stopped(worker, now) for now in (0.0, 0.5, 3.2)] == [[], [], []]
+
+
+async def test_of_a_dead_process_only_the_jobs_that_its_parent_knows_to_be_overdue_have_timed_out(
+    bench: Bench,
+) -> None:
+    """Its last beat may be older than the deadline: the database was away."""
+    recorder = await bench.recorder()
+    late, other = [await bench.running(recorder, timeout_s=1.0) for _ in range(2)]
+    await release(bench.database, recorder.worker_id, {late.id}, unburnt=False)
+    assert (await bench.row(other.id)).status == "running"
+    assert await rescue_worker(bench.database, recorder.worker_id, "killed") == 1
+    rows = [await bench.row(claimed.id) for claimed in (late, other)]
+    assert [(row.status, row.reason, row.lost_count) for row in rows] == [
+        ("retrying", "timeout", 0), ("queued", None, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("found", ["by its worker", "as an orphan"])
+async def test_a_job_that_is_found_lost_long_after_its_worker_died_has_not_timed_out(
+    bench: Bench, found: str
+) -> None:
+    """The whole host was without power, or nobody was there to look."""
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder, timeout_s=300.0, max_retries=0)
+    hours_ago = utc_now() - timedelta(hours=8)
+    await set_column(bench, claimed.id, started_at=hours_ago)
+    ended = hours_ago + timedelta(seconds=5) if found == "as an orphan" else None
+    async with bench.database.transaction() as session:
+        values = {"beat_at": hours_ago + timedelta(seconds=3), "ended_at": ended}
+        await session.execute(sa.update(Worker).where(Worker.id == recorder.worker_id).values(values))
+    if found == "as an orphan":
+        assert await rescue_orphans(bench.database) == 1
+    else:
+        assert await rescue_worker(bench.database, recorder.worker_id, "its process has ended") == 1
+    row = await bench.row(claimed.id)
+    assert (row.status, row.lost_count, row.lane) == ("queued", 1, "rescue")
 
 
 async def test_a_finish_between_the_look_and_the_rescue_wins(bench: Bench) -> None:

@@ -27,6 +27,13 @@ async def started(url: str, prefix: str) -> RedisSocketAdapter:
     return socket
 
 
+async def connected(url: str, prefix: str) -> RedisSocketAdapter:
+    """Subscribed too, however busy the machine is."""
+    socket = await started(url, prefix)
+    await until(lambda: socket.connected)
+    return socket
+
+
 async def until(done, seconds: float = 15) -> None:
     async with asyncio.timeout(seconds):
         while not done():
@@ -36,13 +43,13 @@ async def until(done, seconds: float = 15) -> None:
 class TestRedisSocket(SocketContract):
     @pytest.fixture
     async def here(self, valkey_server, prefix):
-        socket = await started(valkey_server.url, prefix)
+        socket = await connected(valkey_server.url, prefix)
         yield socket
         await socket.stop()
 
     @pytest.fixture
     async def there(self, valkey_server, prefix):
-        socket = await started(valkey_server.url, prefix)
+        socket = await connected(valkey_server.url, prefix)
         yield socket
         await socket.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -30,8 +31,13 @@ pytestmark = [
 
 
 def named(root: int, name: str) -> list[int]:
-    """Which processes below this one call themselves so."""
-    return [pid for pid in below(root) if Path(f"/proc/{pid}/comm").read_text().strip() == name]
+    """Which processes below this one call themselves so; one that ends meanwhile is left out."""
+    found = []
+    for pid in below(root):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                found.append(pid)
+    return found
 
 
 def orders() -> str:

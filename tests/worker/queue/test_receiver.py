@@ -131,6 +131,20 @@ async def test_it_never_holds_more_than_its_slots_and_keeps_one_for_rescued_jobs
     assert worker.receiver.slots.running == 3
 
 
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_rescued_job_whose_doorbell_is_lost_finds_the_slot_that_is_kept_for_it(
+    engine: Engine, bench: Any, monkeypatch: pytest.MonkeyPatch, connected: bool
+):
+    worker = await bench(slots=2)
+    ids = [await engine.enqueue("wait", {"name": f"n{n}"}) for n in range(3)]
+    await worker.until(lambda: len(started) == 1)
+    monkeypatch.setattr(engine.doorbells, "connected", connected)
+    async with engine.database.transaction() as session:
+        await session.execute(sa.update(JobLog).where(JobLog.id == ids[2]).values(lane="rescue"))
+    await worker.until(lambda: "n2" in started)
+    assert set(started) == {"n0", "n2"}, "an ordinary one takes no slot that is kept"
+
+
 async def test_a_slot_is_free_as_soon_as_the_function_ended(engine: Engine, bench: Any):
     worker = await bench(slots=1)
     held = asyncio.Event()
@@ -203,7 +217,7 @@ async def test_a_poll_draws_the_queues_by_their_weights_and_keeps_a_strict_order
     worker = await bench()
     asked: list[list[str]] = []
 
-    async def poll(limit: int, queues: list[str]) -> list[Any]:
+    async def poll(limit: int, queues: list[str], *, rescued: bool) -> list[Any]:
         asked.append(queues)
         return []
 
@@ -221,7 +235,7 @@ async def test_a_poll_that_swallows_its_cancellation_keeps_no_worker_from_leavin
     """As a driver does that turns the cancellation of a statement into an error of its own."""
     worker, entered = await bench(), asyncio.Event()
 
-    async def poll(limit: int, queues: list[str]) -> list[Any]:
+    async def poll(limit: int, queues: list[str], *, rescued: bool) -> list[Any]:
         entered.set()
         try:
             await asyncio.sleep(3600)

@@ -70,6 +70,8 @@ class Model:
         self.jobs: list[Row] = []
         self.beats: dict[int, int] = {}
         """Workers that have not ended, and how often each has beaten."""
+        self.last_seen: dict[int, float] = {}
+        """When each entered or last beat while it counted as living."""
         self.ended_at: list[float] = []
         """When others ended."""
         self.lists: dict[int, tuple[float, frozenset[tuple[int, int]]]] = {}
@@ -80,11 +82,13 @@ class Model:
 
     def enter(self, worker: int) -> None:
         self.beats[worker] = 0
+        self.last_seen[worker] = self.now
 
     def beat(self, worker: int, holds: frozenset[tuple[int, int]]) -> bool:
         """Whether the worker still counts as living."""
         if worker in self.beats:
             self.beats[worker] += 1
+            self.last_seen[worker] = self.now
             self.lists[worker] = self.now, holds
         return worker in self.beats
 
@@ -192,7 +196,7 @@ class Model:
         return len(running)
 
     def _lose(self, row: Row, chance: float) -> None:
-        overdue = self.now - row.started_at > row.timeout_s + STOPPING_S
+        overdue = self.is_overdue(row)
         if not overdue:
             row.events.append("job.lost")
         if row.asked_to_stop:
@@ -214,6 +218,9 @@ class Model:
             row.lost_at.append(self.now)
             row.lane = "alone" if row.lost_count >= 2 else "rescue"
         row.events.append(f"job.{row.status}")
+
+    def is_overdue(self, row: Row) -> bool:
+        return self.last_seen.get(row.worker, row.started_at) - row.started_at > row.timeout_s + STOPPING_S
 
     def _is_hopeless(self, row: Row) -> bool:
         losses = row.lost_count + 1

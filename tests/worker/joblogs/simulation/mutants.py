@@ -7,7 +7,7 @@ from functools import cache
 from itertools import count, islice
 
 from tests.worker.joblogs.simulation.checks import Broken
-from tests.worker.joblogs.simulation.model import Held, Model, Row
+from tests.worker.joblogs.simulation.model import STOPPING_S, Held, Model, Row
 from tests.worker.joblogs.simulation.world import Call, World, steps_of
 
 
@@ -75,6 +75,11 @@ class RescueByASnapshot(Model):
         return 0
 
 
+class FoundLateIsOverdue(Model):
+    def is_overdue(self, row: Row) -> bool:
+        return self.now - row.started_at > row.timeout_s + STOPPING_S
+
+
 class CancelForgotten(Model):
     def finish(self, worker: int, held: Held, how: str, after_s: float | None) -> bool:
         self.jobs[held.job].asked_to_stop = False
@@ -91,7 +96,14 @@ UNSAFE = (
     RescueByASnapshot,
 )
 """They break an invariant, whatever the intention was."""
-WRONG = (*UNSAFE, NoEpochInTheFence, TheDeclaredDeadMayClaim, TheListIsAlwaysBelieved, CancelForgotten)
+WRONG = (
+    *UNSAFE,
+    NoEpochInTheFence,
+    TheDeclaredDeadMayClaim,
+    TheListIsAlwaysBelieved,
+    FoundLateIsOverdue,
+    CancelForgotten,
+)
 """They do something else than the model."""
 
 

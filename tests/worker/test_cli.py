@@ -20,7 +20,7 @@ from tests.desk import SECRET_KEY, Desk
 from worker import cli
 from worker.db.base import new_id, utc_now
 from worker.engine import Engine
-from worker.joblogs.models import Effect, JobLog
+from worker.joblogs.models import Effect, JobLog, Operation
 from worker.jobs.registry import Registry
 from worker.process.models import Worker
 from worker.settings import Settings
@@ -219,6 +219,21 @@ def test_dead_letters_are_listed_counted_retried_and_resolved(m: Shell) -> None:
     resolved = m.m("dead-letter", "resolve", which, "--reason", "fixed", check=True).stdout.strip()
     assert len(edited) == len(resolved) == 36
     assert "no group of unresolved failures" in mistake(m.m("dead-letter", "resolve", "f" * 32))
+
+
+def test_dead_letters_retried_with_no_arguments_to_replace_are_retried_as_they_are(m: Shell) -> None:
+    asyncio.run(failures(2))
+    assert m.m("dead-letter", "retry", "a" * 32, "--args", "{}", "--dry-run", check=True).stdout == (
+        "2 of 2 jobs\n"
+    )
+    started = m.m("dead-letter", "retry", "a" * 32, "--args", "{}", check=True).stdout.strip()
+    operation = asyncio.run(operation_of(UUID(started)))
+    assert (operation.action, "args" in operation.filter) == ("retry", False)
+
+
+async def operation_of(operation_id: UUID) -> Operation:
+    async with Engine.create(Settings.from_env(os.environ)) as engine, engine.database.session() as session:
+        return await session.get_one(Operation, operation_id)
 
 
 async def failures(count: int) -> None:

@@ -57,8 +57,9 @@ def retry(
     """Queues all of a group again, in the background, and prints the id of the operation."""
     from worker.commands.jobs import arguments
 
-    changes = {} if args is None else {"args": arguments(args)}
-    _start(fingerprint, "rerun" if changes.get("args") else "retry", changes, reason, dry_run=dry_run)
+    replaced = {} if args is None else arguments(args)
+    action, changes = ("rerun", {"args": replaced}) if replaced else ("retry", {})
+    _start(fingerprint, action, changes, reason, dry_run=dry_run)
 
 
 @dead_letter_app.command("resolve")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,12 +22,12 @@ from worker.jobs.job import Job
 from worker.jobs.models import JobCatalogue
 from worker.jobs.registry import Registry
 from worker.process.models import Worker
+from worker.process.presence import has_settled
 
 log = structlog.get_logger(__name__)
 
 LONGEST_CHAIN = 4
 """Event, job, event, job, … ends here: two jobs that wait for each other's events would never end."""
-RETIRED_AFTER = timedelta(minutes=10)
 _CAUSE = re.compile(r"event:[^#]*(?:#(\d+))?\Z")
 
 
@@ -149,7 +149,7 @@ def is_retired(name: str, module: str, workers: Sequence[Any], now: datetime) ->
     """Nobody offers it, although a worker that loads its module has been there for ten minutes."""
     if any(name in worker.jobs for worker in workers):
         return False
-    return any(module in worker.modules and worker.started_at < now - RETIRED_AFTER for worker in workers)
+    return any(module in worker.modules and has_settled(worker.started_at, now) for worker in workers)
 
 
 def _uuid(text: str) -> UUID | None:

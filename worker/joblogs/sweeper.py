@@ -25,6 +25,7 @@ from worker.joblogs.storable import fingerprint
 from worker.jobs.models import JobCatalogue
 from worker.jobs.retry import RetryPolicy
 from worker.process.models import Worker
+from worker.process.presence import SETTLED_AFTER, has_settled
 
 BATCH = 500
 UNKNOWN_AFTER = timedelta(hours=1)
@@ -244,21 +245,22 @@ def _put(
         job.error, job.error_fingerprint = words, fingerprint(job.job_name, why or words, None)
 
 
-async def fail_unknown(database: Database) -> int:
-    """Fails jobs that waited an hour in which no live worker knew their name; answers how many."""
+async def fail_unknown(database: Database, now: datetime | None = None) -> int:
+    """Fails jobs that waited an hour in which no live worker knew their name; answers how many.
+
+    One that takes from their queue must have settled: after a stop of all workers jobs were accepted whose workers are
+    still on their way.
+    """
     async with database.transaction() as session:
-        now = await database.now(session)
-        known = {
-            name
-            for names in await session.scalars(sa.select(Worker.jobs).where(Worker.ended_at.is_(None)))
-            for name in names
-        }
+        now = now or await database.now(session)
+        known, tended = await _offered(session, now)
         recent = sa.select(JobCatalogue.name).where(JobCatalogue.advertised_at > now - UNKNOWN_AFTER)
         stuck = (
             sa.select(JobLog)
             .where(
                 JobLog.status == "queued",
                 JobLog.run_at < now - UNKNOWN_AFTER,
+                JobLog.queue.in_(tended),
                 JobLog.job_name.not_in(known),
                 JobLog.job_name.not_in(recent),
             )
@@ -276,6 +278,21 @@ async def fail_unknown(database: Database) -> int:
             _told(session, job, "job.failed")
         count(session, counts)
         return len(jobs)
+
+
+async def _offered(session: AsyncSession, now: datetime) -> tuple[set[str], set[str]]:
+    """The jobs that live workers know, and the queues that settled ones take from.
+
+    The row of a host that lost its power looks alive until somebody has watched it for a lease; its beat does not.
+    """
+    columns = (Worker.kind, Worker.jobs, Worker.queues, Worker.started_at, Worker.beat_at)
+    rows = (await session.execute(sa.select(*columns).where(Worker.ended_at.is_(None)))).all()
+    tended = [
+        row.queues
+        for row in rows
+        if row.kind != "clerk" and row.beat_at > now - SETTLED_AFTER and has_settled(row.started_at, now)
+    ]
+    return {name for row in rows for name in row.jobs}, {name for queues in tended for name in queues}
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib import metadata
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,13 @@ from worker.db.session import Database, changed
 from worker.jobs.registry import Registry
 from worker.process.identity import identify
 from worker.process.models import Worker
+
+SETTLED_AFTER = timedelta(minutes=10)
+
+
+def has_settled(started_at: datetime, now: datetime) -> bool:
+    """Whether a worker has lived long enough for what no worker offers to count as gone: others may still be starting."""
+    return now - started_at >= SETTLED_AFTER
 
 
 @dataclass(frozen=True, slots=True)

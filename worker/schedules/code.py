@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -23,14 +23,13 @@ from worker.db.base import new_id
 from worker.db.session import Database, changed, emit
 from worker.jobs import secret
 from worker.process.models import Worker
+from worker.process.presence import has_settled
 from worker.schedules.actions import due_next, free_name, visible
 from worker.schedules.cron import checked_expression
 from worker.schedules.models import ScheduledJob
 from worker.schedules.wishes import DEFAULTS
 
 CODE = Actor("code", via="engine")
-LOADED_FOR = timedelta(minutes=10)
-"""So long must a worker that loads the module have lived before what it lacks is retired."""
 HASHES_KEPT = 50
 LOOK_AGAIN_S = 30.0
 KEY_AT_MOST = 300
@@ -164,7 +163,7 @@ def wanted_changes(
 
 def _lacks(worker: Loaded, module: str, now: datetime) -> bool:
     loads = any(module == name or module.startswith(f"{name}.") for name in worker.modules)
-    return loads and now - worker.started_at >= LOADED_FOR
+    return loads and has_settled(worker.started_at, now)
 
 
 class CodeSchedules:

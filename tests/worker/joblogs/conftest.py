@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -78,7 +79,9 @@ class Bench:
             )
             return list(found)
 
-    async def recorder(self, names: tuple[str, ...] = ("add", "mail")) -> Recorder:
+    async def recorder(
+        self, names: tuple[str, ...] = ("add", "mail"), *, started_at: datetime | None = None
+    ) -> Recorder:
         """A recorder with a living worker row."""
         worker_id = new_id()
         async with self.database.transaction() as session:
@@ -89,8 +92,9 @@ class Bench:
                     host="here",
                     pid=1,
                     beat_at=utc_now(),
-                    started_at=utc_now(),
+                    started_at=started_at or utc_now(),
                     jobs=list(names),
+                    queues=["default", "mail"],
                 )
             )
         recorder = Recorder(self.database, worker_id, Scope(names, ("default", "mail")), lease_s=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -118,6 +119,7 @@ async def test_what_a_dead_worker_or_an_unknown_name_left_behind_is_a_dead_lette
     lost = await bench.running(recorder)
     await sweeper.rescue_worker(bench.database, recorder.worker_id, "killed")
     assert (await bench.row(lost.id)).reason == "worker_lost"
+    await bench.recorder(names=("add",), started_at=now - timedelta(minutes=10))
     unknown = await bench.enqueue("mail")
     async with bench.database.transaction() as session:
         (await session.get_one(JobLog, unknown.id)).run_at = now.replace(year=2020)

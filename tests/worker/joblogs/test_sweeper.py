@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -176,6 +177,7 @@ async def test_a_beat_that_stands_still_for_the_lease_is_a_death(bench: Bench) -
 
 
 async def test_jobs_that_nobody_knew_for_an_hour_fail_and_newer_ones_wait(bench: Bench) -> None:
+    await bench.recorder(names=("add",), started_at=utc_now() - timedelta(minutes=10))
     old, new = await bench.enqueue("mail"), await bench.enqueue("mail")
     await set_column(bench, old.id, run_at=utc_now() - timedelta(hours=2))
     assert await fail_unknown(bench.database) == 1
@@ -185,8 +187,44 @@ async def test_jobs_that_nobody_knew_for_an_hour_fail_and_newer_ones_wait(bench:
     assert (await bench.row(new.id)).status == "queued"
 
 
+async def test_what_was_accepted_while_no_worker_lived_waits_for_one_that_has_lived_ten_minutes(
+    bench: Bench,
+) -> None:
+    """A clerk looks before the first worker has read its job modules, and on one host before all others."""
+    job = await bench.enqueue("mail")
+    now = job.run_at + timedelta(hours=9)
+    assert await fail_unknown(bench.database, now) == 0, "no worker lives"
+    await worker(bench, started_at=now - timedelta(minutes=9), beat_at=now)
+    assert await fail_unknown(bench.database, now) == 0, "others may still come"
+    assert await fail_unknown(bench.database, now + timedelta(minutes=1)) == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"kind": "clerk"}, {"queues": ["default"]}, {"beat_at": timedelta(hours=1)}, {"ended_at": timedelta(0)}],
+    ids=["a clerk", "a worker of other queues", "one whose host is gone", "one that has ended"],
+)
+async def test_only_a_living_worker_that_could_have_taken_it_says_that_nobody_knows_a_job(
+    bench: Bench, columns: dict[str, Any]
+) -> None:
+    job = await bench.enqueue("mail")
+    now = job.run_at + timedelta(hours=9)
+    ago = {name: now - value for name, value in columns.items() if isinstance(value, timedelta)}
+    await worker(bench, **{"started_at": now - timedelta(hours=5), "beat_at": now, **columns, **ago})
+    assert await fail_unknown(bench.database, now) == 0
+    await worker(bench, started_at=now - timedelta(hours=5), beat_at=now)
+    assert await fail_unknown(bench.database, now) == 1
+
+
+async def worker(bench: Bench, **columns: Any) -> None:
+    """A worker's row; it knows `add` and takes from both queues."""
+    row = {"kind": "worker", "jobs": ["add"], "queues": ["default", "mail"], **columns}
+    async with bench.database.transaction() as session:
+        session.add(Worker(id=new_id(), host="here", pid=1, **row))
+
+
 async def test_a_known_job_waits_however_long(bench: Bench) -> None:
-    await bench.recorder(names=("mail",))
+    await bench.recorder(names=("mail",), started_at=utc_now() - timedelta(hours=9))
     old = await bench.enqueue("mail")
     await set_column(bench, old.id, run_at=utc_now() - timedelta(hours=9))
     assert await fail_unknown(bench.database) == 0

@@ -1,4 +1,4 @@
-"""Ending tasks that may not hear it the first time."""
+"""Ending tasks that may not hear it the first time, and hearing of those that end before they are asked to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ from collections.abc import Iterable
 from typing import Any
 
 AGAIN_S = 1.0
+
+
+class EndedUnasked(Exception):
+    """A task has ended that was to go on until somebody ends it. Its cause is the task's error, if it had one."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        super().__init__(f"{task.get_name()!r} has ended, and nobody had asked it to")
+        self.__cause__ = None if task.cancelled() else task.exception()
+
+
+async def until(asked: asyncio.Event, *tasks: asyncio.Task[Any]) -> None:
+    """Waits for `asked`, while the tasks do their work.
+
+    Raises:
+        EndedUnasked: one of the tasks has ended before.
+    """
+    asking = asyncio.create_task(asked.wait())
+    try:
+        done, _ = await asyncio.wait({asking, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(asking)
+    if not asked.is_set():
+        raise EndedUnasked((done - {asking}).pop())
 
 
 async def end(*tasks: asyncio.Task[Any] | None, again_s: float = AGAIN_S) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from worker.ending import end
+import pytest
+
+from worker.ending import EndedUnasked, end, until
 
 
 async def _goes_on(swallowed: list[int], times: int) -> None:
@@ -51,3 +53,27 @@ async def test_an_error_at_the_end_is_dropped():
     await asyncio.sleep(0)
     await end(task)
     assert task.done()
+
+
+async def test_what_was_to_go_on_and_has_ended_is_told_with_its_error():
+    async def breaks() -> None:
+        raise RuntimeError("broken")
+
+    asked = asyncio.Event()
+    works = asyncio.create_task(_goes_on([], 0))
+    broken = asyncio.create_task(breaks(), name="breaks")
+    with pytest.raises(EndedUnasked, match="'breaks' has ended") as told:
+        await until(asked, works, broken)
+    assert str(told.value.__cause__) == "broken"
+    works.cancel()
+    with pytest.raises(EndedUnasked) as told:
+        await until(asked, works)
+    assert told.value.__cause__ is None
+
+
+async def test_what_ends_when_it_is_asked_to_is_not_told():
+    asked = asyncio.Event()
+    works = asyncio.create_task(asked.wait())
+    asked.set()
+    await until(asked, works)
+    assert await works

@@ -6,14 +6,15 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.db import migrate
-from worker.ending import end
+from worker.ending import EndedUnasked, end, until
 from worker.engine import Engine
 from worker.joblogs import capture
 from worker.joblogs.counters import by_queue
@@ -93,13 +94,38 @@ class WorkerChild:
         await self.enter("worker", UUID(self.orders.supervisor_id))
         if self.line is not None:
             self.line.say(ready=True)
-        loops = [asyncio.create_task(loop()) for loop in (self.advertises, self.follows_queues, self._says)]
         stops = asyncio.create_task(self._drains(stop))
+        try:
+            await self.work(stop, self._says)
+        finally:
+            await end(stops)
+            self._say()
+
+    async def work(self, stop: Stop, *more: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Takes jobs until `stop`, then drains; does `more` meanwhile.
+
+        Raises:
+            EndedUnasked: a part of the work had ended before; what ran is drained all the same.
+        """
+        follows = (self.follows_queues,) if self.every_queue else ()
+        loops = [
+            asyncio.create_task(loop(), name=loop.__name__) for loop in (self.advertises, *follows, *more)
+        ]
+        watch = asyncio.create_task(self._watch(stop, loops))
         try:
             await self.receiver.listen(stop.event)
         finally:
-            await end(*loops, stops)
-            self._say()
+            await end(watch, *loops)
+        if not watch.cancelled():
+            await watch
+
+    async def _watch(self, stop: Stop, loops: Sequence[asyncio.Task[None]]) -> None:
+        try:
+            await until(stop.event, *loops)
+        except EndedUnasked as error:
+            log.error("This worker stops because a part of it has ended", part=str(error))  # noqa: TRY400 # its end tells the rest
+            stop.now()
+            raise
 
     async def advertises(self) -> None:
         """Says once a minute that these jobs are still offered."""
@@ -112,9 +138,10 @@ class WorkerChild:
 
     async def follows_queues(self) -> None:
         """A worker without --queues takes from every queue, also from those that appear while it runs."""
-        while self.every_queue and not self.receiver.slots.closed:
+        while True:
             try:
-                await self._follow_queues()
+                if not self.receiver.slots.closed:
+                    await self._follow_queues()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("The queues could not be read", error=str(error)[:200])
             await asyncio.sleep(QUEUES_S)

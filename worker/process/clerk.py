@@ -20,7 +20,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from worker.accounts.audit import SEAL_BATCH, seal
 from worker.db import migrate
 from worker.db.session import Database
-from worker.ending import end
+from worker.ending import end, until
 from worker.engine import Engine
 from worker.events.intake import Intake
 from worker.events.job_starts import JobStarts
@@ -258,16 +258,24 @@ class GoneProcesses:
 
 
 async def run_loops(every: Sequence[Loop]) -> None:
-    """Until cancelled."""
+    """Until cancelled.
+
+    Raises:
+        EndedUnasked: one of them has ended; without it the others are not kept either.
+    """
     tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in every]
     try:
-        await asyncio.gather(*tasks)
+        await until(asyncio.Event(), *tasks)
     finally:
         await end(*tasks, again_s=2 * END_S)
 
 
 async def run(orders: Orders, line: Line, stop: Stop) -> None:
-    """The loops, until the parent asks to stop."""
+    """The loops, until the parent asks to stop.
+
+    Raises:
+        EndedUnasked: they have ended before. The parent starts another clerk; this one would only look alive.
+    """
     settings = Settings.from_env(os.environ)
     await migrate.check(settings.database_url)
     async with Engine.create(settings) as engine:
@@ -279,10 +287,12 @@ async def run(orders: Orders, line: Line, stop: Stop) -> None:
             max_memory_mb=orders.max_memory_mb,
         )
         await journal.tidy(engine.database, settings.home, time.time())
-        work = asyncio.create_task(run_loops(loops(engine, orders.id)))
+        work = asyncio.create_task(run_loops(loops(engine, orders.id)), name="loops")
         line.say(ready=True, held=[], busy=0, finished=0)
-        await stop.event.wait()
-        await end(work, again_s=4 * END_S)
+        try:
+            await until(stop.event, work)
+        finally:
+            await end(work, again_s=4 * END_S)
 
 
 async def _purge(database: Database, settings: Settings) -> int:

@@ -17,7 +17,7 @@ from worker.joblogs.sweeper import rescue_worker
 from worker.process import presence
 from worker.process.child import WorkerChild
 from worker.process.clerk import loops, run_loops
-from worker.process.entry import Orders
+from worker.process.entry import Orders, Stop
 from worker.process.identity import memory_mb
 from worker.process.presence import Beat
 
@@ -33,62 +33,74 @@ class InlineWorker:
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._worker: WorkerChild | None = None
-        self._stop = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._stop = Stop()
+        self._leaving = False
         self._work: asyncio.Task[None] | None = None
+        self._clerk: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._beats = 0
 
     async def start(self, engine: Engine) -> None:
         """Returns when the worker is known; jobs run from then on."""
         capture.install()
-        self._engine = engine
+        self._engine, self._leaving = engine, False
         await self._begin(engine)
-        self._tasks = [
-            asyncio.create_task(run_loops(loops(engine)), name="inline clerk"),
-            asyncio.create_task(self._beat(engine), name="inline beat"),
-        ]
+        self._begin_loops(engine)
+        self._beating = asyncio.create_task(self._beat(engine), name="inline beat")
 
     async def stop(self) -> None:
         """Takes nothing new, waits a little, releases the rest."""
         if self._engine is None:
             return
+        self._leaving = True
         await self._end(self._engine, "the web process was stopped")
-        await end(*self._tasks)
+        await end(self._beating, self._clerk)
 
     async def _begin(self, engine: Engine) -> None:
         """A worker with a new id."""
-        self._stop = asyncio.Event()
+        self._stop = Stop()
         self._worker = WorkerChild(engine, Orders(str(new_id()), "", 0, engine.settings.worker_concurrency))
         self._worker.receiver.drain_s = DRAIN_S
         await self._worker.enter("inline", None)
-        self._work = asyncio.create_task(self._run(self._worker, self._stop), name="inline worker")
+        self._work = asyncio.create_task(self._worker.work(self._stop), name="inline worker")
+
+    def _begin_loops(self, engine: Engine) -> None:
+        self._clerk = asyncio.create_task(run_loops(loops(engine)), name="inline clerk")
 
     async def _end(self, engine: Engine, reason: str) -> None:
         if self._worker is None or self._work is None:
             return
-        self._stop.set()
+        self._stop.now()
         await asyncio.gather(self._work, return_exceptions=True)
         with contextlib.suppress(SQLAlchemyError, OSError):
             await rescue_worker(engine.database, self._worker.orders.id, reason, lost=False)
 
-    async def _run(self, worker: WorkerChild, stop: asyncio.Event) -> None:
-        loops = [asyncio.create_task(loop()) for loop in (worker.advertises, worker.follows_queues)]
-        try:
-            await worker.receiver.listen(stop)
-        finally:
-            await end(*loops)
-
     async def _beat(self, engine: Engine) -> None:
-        """Beats in the loop of the jobs. Who was declared dead, because a job blocked it for a lease, begins anew."""
+        """Beats in the loop of the jobs, whatever error comes: nobody else would."""
         while True:
             try:
-                if (await self._beat_once(engine)) == "ended":
-                    log.warning("This process had been declared dead: a job must have blocked its event loop")
-                    await self._end(engine, "declared dead")
-                    await self._begin(engine)
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("The inline worker's beat was not written", error=str(error)[:200])
+                await self._look_after(engine, await self._beat_once(engine))
+            except Exception as error:
+                log.warning("The inline worker's beat was not written", error=_words(error))
             await asyncio.sleep(engine.settings.lease_s / 3)
+
+    async def _look_after(self, engine: Engine, wish: str | None) -> None:
+        """Who was declared dead, because a job blocked it for a lease, begins anew; so does a part that has ended by itself."""
+        assert self._work is not None
+        assert self._clerk is not None
+        if self._leaving:
+            return
+        if self._clerk.done():
+            log.error("The clerk inside this process had ended and begins anew", error=_end_of(self._clerk))
+            self._begin_loops(engine)
+        if wish == "ended":
+            log.warning("This process had been declared dead: a job must have blocked its event loop")
+        elif self._work.done():
+            log.error("The worker inside this process had ended and begins anew", error=_end_of(self._work))
+        else:
+            return
+        await self._end(engine, "declared dead" if wish == "ended" else "a part of it had ended")
+        await self._begin(engine)
 
     async def _beat_once(self, engine: Engine) -> str | None:
         assert self._worker is not None
@@ -97,3 +109,11 @@ class InlineWorker:
         held = [[str(e.id), e.hold.claimed.epoch] for e in receiver.held]
         beat = Beat(worker_id, self._beats, held, receiver.slots.running, memory_mb(os.getpid()))
         return (await presence.beat(engine.database, [beat])).get(worker_id)
+
+
+def _end_of(task: asyncio.Task[None]) -> str:
+    return "it was cancelled" if task.cancelled() else _words(task.exception())
+
+
+def _words(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.db.session import Database
-from worker.ending import end
+from worker.ending import EndedUnasked, end, until
 from worker.engine import Engine
 from worker.joblogs.claims import Claimed, held_rows
 from worker.joblogs.finishes import Outcome, write_outcomes
@@ -44,17 +44,19 @@ class TimedOutInSpite(Exception):
 
 
 class Pulse:
-    """`beats` is asked every third of a lease what to say; `heard` is told who is to go and why."""
+    """`beats` is asked every third of a lease what to say; `heard` is told who is to go and why; `ended`, that nobody beats any more."""
 
     def __init__(
         self,
         settings: Settings,
         beats: Callable[[], Sequence[Beat]],
         heard: Callable[[UUID, str], None],
+        ended: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._beats = beats
         self._heard = heard
+        self._ended = ended
         self._ready = threading.Event()
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -67,21 +69,22 @@ class Pulse:
 
     def stop(self) -> None:
         """Waits for the burials under way."""
-        if self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._stop is not None:
+            self._call(self._stop.set)
         self._thread.join(STOP_TIMEOUT_S)
 
     def bury(self, worker_id: UUID, reason: str, *, lost: bool, overdue: Collection[UUID] = ()) -> None:
         """Ends a dead process's row, writes the ends that it still owed and takes its other jobs back: as a loss, or released unburnt; `overdue` ones timed out."""
-        self._in_loop(functools.partial(self._bury, worker_id, reason, lost, frozenset(overdue)))
+        self._call(self._spawn, functools.partial(self._bury, worker_id, reason, lost, frozenset(overdue)))
 
     def look_up(self, worker_id: UUID, answer: Callable[[list[list[Any]]], None]) -> None:
         """Answers, unless the database is away, what the rows say that the worker holds, and until when at most."""
-        self._in_loop(functools.partial(self._look_up, worker_id, answer))
+        self._call(self._spawn, functools.partial(self._look_up, worker_id, answer))
 
-    def _in_loop(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _call(self, what: Callable[..., None], *args: Any) -> None:
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._spawn, work)
+            with contextlib.suppress(RuntimeError):  # its loop has ended already
+                self._loop.call_soon_threadsafe(what, *args)
 
     def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = asyncio.ensure_future(work())
@@ -89,15 +92,26 @@ class Pulse:
         task.add_done_callback(self._tasks.discard)
 
     def _run(self) -> None:
-        asyncio.run(self._main())
+        try:
+            asyncio.run(self._main())
+        except Exception:
+            log.exception("The pulse has ended because of an error")
+            self._ended()
+        finally:
+            self._ready.set()
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with Engine.create(self._settings) as engine:
             self._database = engine.database
             self._ready.set()
-            beating = asyncio.create_task(self._beat())
-            await self._stop.wait()
+            beating = asyncio.create_task(self._beat(), name="beat")
+            try:
+                await until(self._stop, beating)
+            except EndedUnasked:
+                log.exception("Nobody beats for the workers any more")
+                self._ended()
+                await self._stop.wait()  # the dead are buried all the same
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S / 2)
             await end(beating)

@@ -113,7 +113,7 @@ class Supervisor:
         self.code = 0
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._forks: ForkServer | None = None
-        self._pulse = Pulse(settings, self._beats, self._wished)
+        self._pulse = Pulse(settings, self._beats, self._wished, self._pulse_ended)
 
     def run(self) -> int:
         self._on_signals()
@@ -312,6 +312,15 @@ class Supervisor:
             child.kill_at = None
             self._ask_to_leave(child, "the worker was stopped")
 
+    def _end_without_beats(self) -> None:
+        """Ends before others count a lease without a beat and run the jobs a second time; whoever started it starts it again."""
+        self.code = self.code or FAILED
+        if self.stopping_since is None:
+            self._stop()
+        soon = time.monotonic() + self.settings.lease_s / 2
+        for child in self.children():
+            child.kill_at = min(soon, child.kill_at or soon)
+
     def _restart_all(self) -> None:
         log.info("Rolling restart")
         self._load_anew()
@@ -369,6 +378,9 @@ class Supervisor:
 
     def _wished(self, worker_id: UUID, wish: str) -> None:
         self._events.put(lambda: self._wish(worker_id, wish))
+
+    def _pulse_ended(self) -> None:
+        self._events.put(self._end_without_beats)
 
     def _learned(self, child: Child, held: list[list[Any]]) -> None:
         self._events.put(functools.partial(child.learned, held))

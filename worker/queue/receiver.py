@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from taskiq.receiver import Receiver
 
-from worker.ending import end
+from worker.ending import end, until
 from worker.joblogs.claims import Claimed
 from worker.joblogs.execute import Call, execute
 from worker.joblogs.finishes import Outcome
@@ -87,16 +87,22 @@ class JobReceiver(Receiver):
         return list(self.slots.held.values())
 
     async def listen(self, finish_event: asyncio.Event) -> None:
-        """Takes jobs until `finish_event`, then drains: waits, releases the rest, and returns when all is written."""
+        """Takes jobs until `finish_event`, then drains: waits, releases the rest, and returns when all is written.
+
+        Raises:
+            EndedUnasked: a part of it had ended before; what ran is drained all the same.
+        """
         self._listener = self.engine.doorbells.listen(self._lanes(), self.slots.free, self._lanes)
         self.engine.doorbells.on_signal(self.recorder.worker_id, self.control)
-        loops = [asyncio.create_task(loop()) for loop in (self._hear, self._polls, self._reconciles)]
-        ended = asyncio.create_task(finish_event.wait())
+        loops = [
+            asyncio.create_task(loop(), name=loop.__name__)
+            for loop in (self._hear, self._polls, self._reconciles)
+        ]
         try:
-            await asyncio.wait([ended, *loops], return_when=asyncio.FIRST_COMPLETED)
+            await until(finish_event, *loops)
         finally:
             self.slots.closed = True
-            await end(ended, *loops[:2])
+            await end(*loops[:2])
             await self._listener.close()
             await self._drain()
             await end(loops[2])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +15,8 @@ import pytest
 
 from tests.worker.joblogs.conftest import Bench, bench
 from worker.process.children import SILENT_S, Child, Place
-from worker.process.pulse import left_to_run
+from worker.process.entry import FAILED
+from worker.process.pulse import Pulse, left_to_run
 from worker.process.supervisor import KILL_AFTER_S, Plan, Supervisor
 from worker.queue.slots import GRACE_S
 from worker.settings import Settings
@@ -248,3 +250,35 @@ def test_a_job_whose_time_ends_while_its_child_leaves_for_another_has_timed_out_
     assert child.overdue == {jobs[0]}
     yard.supervisor._ended(child, -9)
     assert yard.graves.overdue == set(jobs[:2])
+
+
+# Without beats
+
+
+def test_children_that_nobody_beats_for_have_ended_before_others_take_their_jobs(yard: Yard) -> None:
+    child = yard.leaving("drain")
+    yard.tick(1)
+    yard.supervisor._pulse_ended()
+    yard.supervisor._hear()
+    assert child.kill_at is not None
+    assert child.kill_at < time.monotonic() + yard.supervisor.settings.lease_s * 2 / 3
+    assert yard.supervisor.code == FAILED
+
+
+def test_a_pulse_that_cannot_begin_tells_it_and_takes_what_it_is_asked_in_silence(tmp_path: Path) -> None:
+    settings = replace(Settings.from_env({"M_HOME": str(tmp_path)}), database_url="nonsense://")
+    ended: list[bool] = []
+    pulse = Pulse(settings, list, lambda *_: None, lambda: ended.append(True))
+    pulse.start()
+    pulse.bury(uuid4(), "killed", lost=True)
+    pulse.stop()
+    assert ended == [True]
+
+
+def test_a_pulse_that_was_stopped_does_not_tell_that_it_has_ended(tmp_path: Path) -> None:
+    settings = Settings.from_env({"M_HOME": str(tmp_path)})
+    ended: list[bool] = []
+    pulse = Pulse(settings, list, lambda *_: None, lambda: ended.append(True))
+    pulse.start()
+    pulse.stop()
+    assert ended == []

@@ -65,7 +65,8 @@ async def by_doorbell(database: Database, ids: list[UUID]) -> int:
 
 async def by_poll(database: Database, ids: list[UUID]) -> int:
     worker_id = new_id()
-    return sum([len(await claim_oldest(database, worker_id, SCOPE, "default", BATCH)) for _ in ids[::BATCH]])
+    polls = [claim_oldest(database, worker_id, SCOPE, "default", BATCH) for _ in ids[::BATCH]]
+    return sum([1 for poll in polls async for _ in poll])
 
 
 async def measure(url: str, count: int, *, limited: bool) -> None:

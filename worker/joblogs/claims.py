@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -99,41 +99,42 @@ async def claim_oldest(
     again: Again = _nobody,
     *,
     rescued: bool = False,
-) -> list[Claimed]:
+) -> AsyncIterator[Claimed]:
     """Claims up to `limit` jobs of one queue that have waited longest, rescued ones first, then by priority.
 
-    `rescued`: no others.
+    `rescued`: no others. Each is handed out once its claim is committed, so that an error afterwards takes none of them
+    away.
 
     Jobs that a limit of their own holds back are passed over: it looks again among the others that wait, in a
     transaction of its own, so that control rows are always locked in the same order; and it looks before it locks,
     because they may stand behind very many.
     """
-    claimed: list[Claimed] = []
+    left = limit
     seen: Sequence[UUID] | None = None
     which = (JobLog.queue == queue, RESCUED) if rescued else (JobLog.queue == queue,)
-    while len(claimed) < limit and scope.names:
+    while left and scope.names:
         async with database.transaction() as session:
             now = await database.now(session)
-            left = limit - len(claimed)
             if seen is None:
                 found = await _lock(session, scope, now, left, JobLog.queue == queue, RESCUED)
                 if not rescued:
-                    left -= len(found)
-                    found += await _lock(session, scope, now, left, JobLog.queue == queue, ~RESCUED)
+                    rest = left - len(found)
+                    found += await _lock(session, scope, now, rest, JobLog.queue == queue, ~RESCUED)
             else:
                 found = await _lock(session, scope, now, left, *which, JobLog.id.in_(seen))
             more, admission = await _claim(session, database, worker_id, found, now)
             full = admission.full_jobs and admission.full_jobs | await full_jobs(session, database)
             others = await waiting_names(session, set(scope.names) - full) if full else ()
         _tell(again, admission)
-        claimed += more
+        for job in more:
+            yield job
+        left -= len(more)
         if not full or queue in admission.full_queues:
             break
         scope = replace(scope, names=others)
-        seen = await _look(database, scope, now, limit - len(claimed), *which) if others else ()
+        seen = await _look(database, scope, now, left, *which) if others else ()
         if not seen:
             break
-    return claimed
 
 
 async def held_rows(database: Database, worker_id: UUID) -> list[Claimed]:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from worker.batch import MicroBatch
 from worker.db.session import Database, will_pass
@@ -67,17 +67,19 @@ class Recorder:
     ) -> list[Claimed]:
         """Claims up to `limit` of the jobs that have waited longest, queue by queue in this order or the scope's.
 
-        `rescued`: only such as were taken over from a dead worker.
+        `rescued`: only such as were taken over from a dead worker. Where the database goes away in the middle, what was
+        claimed by then is this worker's to run.
         """
         claimed: list[Claimed] = []
-        for queue in self.scope.queues if queues is None else queues:
-            if len(claimed) >= limit:
-                break
-            left, again = limit - len(claimed), self.next_starts.after
-            async with self.database.patience():
-                claimed += await claim_oldest(
-                    self.database, self.worker_id, self.scope, queue, left, again, rescued=rescued
-                )
+        try:
+            for queue in self.scope.queues if queues is None else queues:
+                if len(claimed) >= limit:
+                    break
+                await self._poll_queue(queue, limit, claimed, rescued=rescued)
+        except (SQLAlchemyError, OSError) as error:
+            if not claimed:
+                raise
+            log.warning("poll_cut_short", jobs=len(claimed), error=(str(error) or repr(error))[:200])
         return claimed
 
     async def held(self) -> list[Claimed]:
@@ -110,6 +112,16 @@ class Recorder:
         await self.notes.close()
         if self._journal is not None:
             self._journal.close()
+
+    async def _poll_queue(self, queue: str, limit: int, claimed: list[Claimed], *, rescued: bool) -> None:
+        """Adds to `claimed` one by one, so that an error leaves there what is committed."""
+        left, again = limit - len(claimed), self.next_starts.after
+        oldest = claim_oldest(
+            self.database, self.worker_id, self.scope, queue, left, again, rescued=rescued
+        )
+        async with self.database.patience():
+            async for job in oldest:
+                claimed.append(job)  # noqa: PERF401 - an error in a comprehension would take them all
 
     async def _claim_batch(self, ids: Sequence[UUID]) -> list[Claimed | None]:
         async with self.database.patience():

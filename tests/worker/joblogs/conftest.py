@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from worker.accounts.actor import Actor
 from worker.db.base import new_id, utc_now
@@ -116,6 +118,22 @@ class Bench:
         async with self.database.session() as session:
             rows = await session.scalars(sa.select(OutboxRow).order_by(OutboxRow.id))
             return [event["event_type"] for row in rows for event in row.events]
+
+
+def goes_away_after(monkeypatch: pytest.MonkeyPatch, bench: Bench, transactions: int) -> None:
+    """From now on the database serves so many transactions, and no more."""
+    transaction, left = bench.database.transaction, transactions
+
+    @asynccontextmanager
+    async def served() -> AsyncIterator[AsyncSession]:
+        nonlocal left
+        if left == 0:
+            raise OSError("the database is away")
+        left -= 1
+        async with transaction() as session:
+            yield session
+
+    monkeypatch.setattr(bench.database, "transaction", served)
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.worker.joblogs.conftest import ADA, Bench
+from tests.worker.joblogs.conftest import ADA, Bench, goes_away_after
 from worker.db.base import new_id, utc_now
 from worker.joblogs.limits import admit
 from worker.joblogs.recorder import Outcome
@@ -138,3 +139,24 @@ async def test_a_worker_that_was_declared_dead_takes_nothing_more(bench: Bench) 
     assert await frozen.claim(job.id) is None
     assert await frozen.poll(1) == []
     assert (await bench.row(job.id)).status == "queued"
+
+
+async def test_a_poll_whose_second_queue_fails_keeps_what_it_took_from_the_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = await bench.recorder()
+    first, second = await bench.enqueue(), await bench.enqueue("mail")
+    goes_away_after(monkeypatch, bench, 1)
+    assert [claim.id for claim in await recorder.poll(5)] == [first.id]
+    assert [claim.id for claim in await recorder.held()] == [first.id]
+    assert (await bench.row(second.id)).status == "queued"
+
+
+async def test_a_poll_that_took_nothing_before_it_failed_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = await bench.recorder()
+    await bench.enqueue("mail")
+    goes_away_after(monkeypatch, bench, 1)
+    with pytest.raises(OSError, match="away"):
+        await recorder.poll(5)

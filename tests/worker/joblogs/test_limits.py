@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
-from tests.worker.joblogs.conftest import ADA, Bench, Offer
+from tests.worker.joblogs.conftest import ADA, Bench, Offer, goes_away_after
 from worker.db.base import utc_now
 from worker.errors import Invalid
 from worker.joblogs.recorder import Outcome
@@ -215,3 +215,16 @@ async def test_without_limits_a_batch_asks_about_them_once(offered: Bench) -> No
     asked.clear()
     await asyncio.gather(*(recorder.finish(Outcome(one, "success")) for one in claimed if one))
     assert len([statement for statement in asked if "concurrency" in statement]) == 1
+
+
+async def test_a_poll_that_fails_when_it_looks_behind_a_full_job_keeps_what_it_took(
+    offered: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await limit(offered, concurrency=1)
+    recorder = await offered.recorder()
+    first, _ = await offered.enqueue(), await offered.enqueue()
+    behind = await offered.enqueue("mail", queue="default")
+    goes_away_after(monkeypatch, offered, 1)
+    assert [claim.id for claim in await recorder.poll(2, ["default"])] == [first.id]
+    monkeypatch.undo()
+    assert [claim.id for claim in await recorder.poll(2, ["default"])] == [behind.id]

@@ -110,8 +110,8 @@ class Replay:
         return self._held(got[0]) if got else None
 
     async def poll(self, worker: int, limit: int) -> list[Held]:
-        got = await claim_oldest(self.database, self.workers[worker], SCOPE, "default", limit)
-        return [self._held(claimed) for claimed in got]
+        got = claim_oldest(self.database, self.workers[worker], SCOPE, "default", limit)
+        return [self._held(claimed) async for claimed in got]
 
     async def held(self, worker: int) -> list[Held]:
         rows = await held_rows(self.database, self.workers[worker])

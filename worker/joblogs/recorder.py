@@ -49,7 +49,7 @@ class Recorder:
         self.database = database
         self.worker_id = worker_id
         self.scope = scope
-        self.notes = Notes(database)
+        self.notes = Notes(database, worker_id)
         self.next_starts = NextStarts(database)
         self.finished = 0
         self.stale = 0

@@ -183,17 +183,18 @@ class Recorder:
             return [error] * len(outcomes)
 
     async def _stale(self, outcome: Outcome) -> None:
-        """A result that came too late is dropped, counted and said."""
+        """A result that came too late is dropped, counted and said; one that cannot be counted goes with the next count."""
         self.stale += 1
         job = outcome.claimed
         log.warning("stale_finish", job_id=str(job.id), epoch=job.epoch, status=outcome.status)
-        async with self.database.transaction() as session:
-            await session.execute(
-                sa.update(Worker)
-                .where(Worker.id == self.worker_id)
-                .values(stale_finishes=Worker.stale_finishes + 1)
-                .execution_options(synchronize_session=False)
-            )
+        count = self.stale
+        newer = sa.update(Worker).where(Worker.id == self.worker_id, Worker.stale_finishes < count)
+        try:
+            async with self.database.patience(), self.database.transaction() as session:
+                statement = newer.values(stale_finishes=count)
+                await session.execute(statement.execution_options(synchronize_session=False))
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("stale_finish_not_counted", count=count, error=(str(error) or repr(error))[:200])
 
 
 def _words(error: DBAPIError) -> str:

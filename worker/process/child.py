@@ -132,7 +132,8 @@ class WorkerChild:
         while True:
             await asyncio.sleep(ADVERTISE_S)
             try:
-                await self.engine.catalogue.advertise(self.engine.registry, self.orders.id)
+                async with self.engine.database.patience():
+                    await self.engine.catalogue.advertise(self.engine.registry, self.orders.id)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("The catalogue could not be refreshed", error=str(error)[:200])
 
@@ -141,7 +142,8 @@ class WorkerChild:
         while True:
             try:
                 if not self.receiver.slots.closed:
-                    await self._follow_queues()
+                    async with self.engine.database.patience():
+                        await self._follow_queues()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("The queues could not be read", error=str(error)[:200])
             await asyncio.sleep(QUEUES_S)
@@ -171,7 +173,8 @@ class WorkerChild:
     async def _tells_that_it_stops(self) -> None:
         while True:
             try:
-                await presence.stopping(self.engine.database, self.orders.id)
+                async with self.engine.database.patience():
+                    await presence.stopping(self.engine.database, self.orders.id)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("It could not be written that this worker stops", error=str(error)[:200])
                 await asyncio.sleep(1)

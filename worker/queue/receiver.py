@@ -188,7 +188,8 @@ class JobReceiver(Receiver):
                 JobLog.job_name.not_in(scope.names), JobLog.priority < scope.low, JobLog.priority > scope.high
             ),
         )
-        async with self.engine.database.read() as connection:
+        database = self.engine.database
+        async with database.patience(), database.read() as connection:
             return set(await connection.scalars(statement))
 
     async def _polls(self) -> None:

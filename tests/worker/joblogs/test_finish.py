@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from tests.worker.joblogs.conftest import ADA, Bench
+from tests.worker.joblogs.conftest import ADA, Bench, goes_away_after
+from worker.db import half_open
 from worker.joblogs import actions, finishes
 from worker.joblogs.counters import by_status, fold, recount
 from worker.joblogs.finishes import write_outcomes
@@ -93,6 +94,40 @@ async def test_a_result_of_an_older_epoch_changes_nothing_and_is_counted(bench: 
     async with bench.database.session() as session:
         assert await session.scalar(sa.select(Worker.stale_finishes).where(Worker.id == old.worker_id)) == 6
     assert await new.finish(Outcome(second, "success"))
+
+
+async def stale_of(bench: Bench, worker_id: UUID) -> int:
+    async with bench.database.session() as session:
+        return await session.scalar(sa.select(Worker.stale_finishes).where(Worker.id == worker_id)) or 0
+
+
+async def test_a_late_end_that_could_not_be_counted_is_dropped_once_and_counted_with_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = await bench.recorder()
+    one, two = await bench.running(recorder), await bench.running(recorder)
+    await rescue_worker(bench.database, recorder.worker_id, "frozen")
+    goes_away_after(monkeypatch, bench, 1)
+    assert not await recorder.finish(Outcome(one, "success"))
+    assert (recorder.stale, await stale_of(bench, recorder.worker_id)) == (1, 0)
+    monkeypatch.undo()
+    assert not await recorder.finish(Outcome(two, "success"))
+    assert (recorder.stale, await stale_of(bench, recorder.worker_id)) == (2, 2)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_late_end_does_not_wait_for_its_count(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(half_open, "UNANSWERED_MS", 1000)
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    await rescue_worker(bench.database, recorder.worker_id, "frozen")
+    async with bench.database.transaction() as session:
+        await session.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        row = sa.select(Worker.id).where(Worker.id == recorder.worker_id)
+        await session.execute(row.with_for_update())
+        async with asyncio.timeout(20):
+            assert not await recorder.finish(Outcome(claimed, "success"))
+    assert recorder.stale == 1
 
 
 async def test_a_worker_cannot_end_what_another_holds_at_the_same_epoch(bench: Bench) -> None:

@@ -51,6 +51,7 @@ async def test_a_note_that_is_not_answered_holds_up_no_other_jobs_end(
             return (await connection.execute(sa.text(waiting))).first() is not None
 
     async with bench.database.transaction() as session:
+        await session.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         await session.execute(sa.select(JobLog.id).where(JobLog.id == stuck.id).with_for_update())
         recorder.notes.progress(stuck, 0.5, None)
         await until(waits)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from worker import JobContext, job
+from worker.db import half_open
 from worker.db.base import new_id
 from worker.db.session import Doorbell
 from worker.ending import end
@@ -20,7 +22,7 @@ from worker.joblogs.claims import Scope, claim_ids
 from worker.joblogs.models import JobLog
 from worker.jobs.models import JobCatalogue
 from worker.jobs.registry import Registry
-from worker.process import presence
+from worker.process import child, presence
 from worker.process.child import DRAIN_S, FOR_EVER_S, WorkerChild
 from worker.process.entry import Orders, Stop
 from worker.queue.lanes import Lane, parse_queues
@@ -202,6 +204,67 @@ async def test_a_job_that_only_others_know_is_offered_to_them_five_times(
     await worker.until(lambda: len(naks) == 5)
     await asyncio.sleep(0.2)
     assert (len(naks), (await worker.row(job_id)).status) == (5, "queued")
+
+
+class Bell:
+    """A doorbell that remembers its answer."""
+
+    lane = Lane("default", "normal")
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        self.answer: str | None = None
+
+    async def ack(self) -> None:
+        self.answer = "ack"
+
+    async def nak(self, delay_s: float = 0.0) -> None:
+        self.answer = "nak"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_refused_doorbell_whose_look_is_not_answered_gives_its_slot_back(
+    engine: Engine, bench: Any, monkeypatch
+):
+    monkeypatch.setattr(half_open, "UNANSWERED_MS", 1000)
+    worker, bell = await bench(), Bell(new_id())
+
+    @asynccontextmanager
+    async def unanswered() -> AsyncIterator[None]:
+        await asyncio.Event().wait()
+        yield
+
+    monkeypatch.setattr(engine.database, "read", unanswered)
+    before = worker.receiver.slots.claiming = 1000  # no poll comes in between
+    worker.receiver.slots.claiming += 1
+    async with asyncio.timeout(WITHIN_S):
+        await worker.receiver._claim_reserved([bell])
+    assert (worker.receiver.slots.claiming, bell.answer) == (before, "ack")
+    monkeypatch.undo()
+    worker.receiver.slots.claiming = 0
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_queues_are_followed_again_after_a_look_that_was_not_answered(
+    engine: Engine, bench: Any, monkeypatch
+):
+    monkeypatch.setattr(half_open, "UNANSWERED_MS", 1000)
+    monkeypatch.setattr(child, "QUEUES_S", 0.01)
+    worker, looks, by_queue = await bench(), 0, child.by_queue
+
+    async def first_unanswered(connection: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            await asyncio.Event().wait()
+        return await by_queue(connection)
+
+    monkeypatch.setattr(child, "by_queue", first_unanswered)
+    await engine.enqueue("quick", {"n": 1}, queue="new")
+    worker.child.every_queue = True
+    follows = asyncio.create_task(worker.child.follows_queues())
+    await worker.until(lambda: "new" in worker.child.recorder.scope.queues)
+    await end(follows)
 
 
 async def test_a_priority_of_others_is_left_to_them(engine: Engine, bench: Any):

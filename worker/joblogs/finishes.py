@@ -42,6 +42,8 @@ class Outcome:
     traceback: str | None = None
     reason: str | None = None
     retry_after_s: float | None = None
+    tried: bool = False
+    """Whether a write of it went unanswered: the row may show it already."""
 
 
 # `:batch` is a JSON list of the objects that `_record` makes. A request to cancel turns every end but success into

@@ -136,32 +136,36 @@ class Recorder:
     ) -> Sequence[bool | BaseException]:
         """Tries again while the database is away and the lease lasts; splits a batch that holds an offender."""
         end = time.monotonic() + self._lease_s
-        delay, repeated = 0.05, False
+        delay = 0.05
         while True:
             try:
                 async with self.database.patience():
                     written = await write_outcomes(self.database, self.worker_id, outcomes)
-                    return await self._found_written(outcomes, written) if repeated else written
+                    return await self._found_written(outcomes, written)
             except (DBAPIError, OSError) as error:
                 if isinstance(error, DBAPIError) and not will_pass(error):
                     if not splits:
                         raise
                     return await self._bisect(outcomes, error)
+                for outcome in outcomes:
+                    outcome.tried = True
                 if time.monotonic() > end:
                     raise
                 log.warning("finish_delayed", jobs=len(outcomes), error=(str(error) or repr(error))[:200])
             await asyncio.sleep(delay)
-            delay, repeated = min(1.0, delay * 2), True
+            delay = min(1.0, delay * 2)
 
     async def _found_written(self, outcomes: Sequence[Outcome], written: Sequence[bool]) -> list[bool]:
         """A commit whose answer was lost may have happened: then the row is as this worker left it, and not stale."""
-        missed = [o.claimed.id for o, ok in zip(outcomes, written, strict=True) if not ok]
+        missed = [o.claimed.id for o, ok in zip(outcomes, written, strict=True) if o.tried and not ok]
+        if not missed:
+            return list(written)
         columns = (JobLog.id, JobLog.epoch, JobLog.worker_id, JobLog.status)
         async with self.database.read() as connection:
             rows = await connection.execute(sa.select(*columns).where(JobLog.id.in_(missed)))
             found = {row.id: row for row in rows}
         return [
-            ok or (o.claimed.id in found and _left_by(self.worker_id, o, found[o.claimed.id]))
+            ok or (o.tried and o.claimed.id in found and _left_by(self.worker_id, o, found[o.claimed.id]))
             for o, ok in zip(outcomes, written, strict=True)
         ]
 

@@ -13,10 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from tests.worker.joblogs.conftest import ADA, Bench, goes_away_after
 from worker.db import half_open
 from worker.joblogs import actions, finishes
+from worker.joblogs.claims import Claimed
 from worker.joblogs.counters import by_status, fold, recount
 from worker.joblogs.finishes import write_outcomes
 from worker.joblogs.models import JobLog
-from worker.joblogs.recorder import Outcome
+from worker.joblogs.recorder import Outcome, Recorder
 from worker.joblogs.sweeper import rescue_worker
 from worker.process.models import Worker
 
@@ -297,13 +298,75 @@ async def test_an_outcome_waits_for_a_database_that_was_cut_off_and_is_not_blame
     assert ((await bench.row(claimed.id)).status, cut) == ("success", 3)
 
 
-@pytest.mark.parametrize("status", ["success", "failed", "retrying", "queued", "lost"])
+ENDS = pytest.mark.parametrize("status", ["success", "failed", "retrying", "queued", "lost"])
+
+
+@ENDS
 async def test_an_end_whose_answer_was_lost_is_not_stale(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, status: str
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, status: Any
 ) -> None:
     recorder = await bench.recorder()
     claimed = await bench.running(recorder)
-    lost, rev = [True], claimed.rev
+    rev = claimed.rev
+    lose_the_first_answer(monkeypatch)
+    assert await recorder.finish(ended(claimed, status))
+    assert (recorder.stale, (await bench.row(claimed.id)).rev) == (0, rev + 1)
+
+
+@ENDS
+async def test_an_end_whose_answer_was_lost_is_not_stale_after_an_outage_longer_than_the_lease(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, status: Any
+) -> None:
+    worker = await bench.recorder()
+    recorder = Recorder(bench.database, worker.worker_id, worker.scope, lease_s=-1)
+    claimed = await bench.running(recorder)
+    lose_the_first_answer(monkeypatch)
+    outcome, rev = ended(claimed, status), claimed.rev
+    with pytest.raises(TimeoutError):
+        await recorder.finish(outcome)
+    assert await recorder.finish(outcome), "as the receiver does, which does not give up"
+    assert (recorder.stale, recorder.finished, (await bench.row(claimed.id)).rev) == (0, 1, rev + 1)
+
+
+async def test_what_was_taken_over_during_the_outage_is_stale_though_it_was_tried_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await bench.recorder()
+    recorder = Recorder(bench.database, worker.worker_id, worker.scope, lease_s=-1)
+    claimed = await bench.running(recorder)
+    outcome = Outcome(claimed, "success")
+    goes_away_after(monkeypatch, bench, 0)
+    with pytest.raises(OSError, match="away"):
+        await recorder.finish(outcome)
+    monkeypatch.undo()
+    await rescue_worker(bench.database, recorder.worker_id, "silent")
+    assert not await recorder.finish(outcome)
+    assert recorder.stale == 1
+
+
+async def test_who_shares_a_batch_with_an_end_that_was_tried_before_is_stale_as_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row looks as its end would have left it, but nothing says that this end did."""
+    worker = await bench.recorder()
+    recorder = Recorder(bench.database, worker.worker_id, worker.scope, lease_s=-1)
+    tried, twice = await bench.running(recorder), await bench.running(recorder)
+    assert await recorder.finish(Outcome(twice, "success"))
+    outcome = Outcome(tried, "success")
+    lose_the_first_answer(monkeypatch)
+    with pytest.raises(TimeoutError):
+        await recorder.finish(outcome)
+    answers = await asyncio.gather(recorder.finish(outcome), recorder.finish(Outcome(twice, "success")))
+    assert (answers, recorder.stale) == ([True, False], 1)
+
+
+def ended(claimed: Claimed, status: Any) -> Outcome:
+    return Outcome(claimed, status, retry_after_s=9.0 if status == "retrying" else None)
+
+
+def lose_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next batch is written, and nobody hears of it."""
+    lost = [True]
 
     async def write(*args: Any) -> list[bool]:
         written = await write_outcomes(*args)
@@ -313,7 +376,3 @@ async def test_an_end_whose_answer_was_lost_is_not_stale(
         return written
 
     monkeypatch.setattr("worker.joblogs.recorder.write_outcomes", write)
-    assert await recorder.finish(
-        Outcome(claimed, status, retry_after_s=9.0 if status == "retrying" else None)
-    )  # type: ignore[arg-type]
-    assert (recorder.stale, (await bench.row(claimed.id)).rev) == (0, rev + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any, Literal
 from uuid import UUID
 
 import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from worker.db.base import as_stored, new_id
@@ -28,6 +31,8 @@ ALONE_AFTER = 2
 
 POISON_AFTER = 3
 """Deaths of a process that ran nothing else, after which the job fails as poison."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -123,6 +128,20 @@ async def write_outcomes(database: Database, worker_id: UUID, outcomes: Sequence
         await ring_limited(session, [_place(o.claimed) for o in outcomes if o.claimed.id in ended])
         _tell(session, worker_id, [(o, *ended[o.claimed.id]) for o in outcomes if o.claimed.id in ended], now)
     return [outcome.claimed.id in ended for outcome in outcomes]
+
+
+def unstorable(outcome: Outcome, error: DBAPIError) -> Outcome:
+    """How a job ends whose own end the database refuses."""
+    cause = _words(error)
+    log.error("result_unstorable", job_id=str(outcome.claimed.id), error=cause)
+    text = f"Its end could not be stored: {cause}"
+    return Outcome(outcome.claimed, "failed", error=text, reason="result_unstorable")
+
+
+def _words(error: DBAPIError) -> str:
+    """The driver's first line, without the class that SQLAlchemy puts before asyncpg's."""
+    lines = str(error.orig).splitlines() or [type(error.orig).__name__]
+    return re.sub(r"^<class '[^']*'>: ", "", lines[0])[:300]
 
 
 def _place(job: Claimed) -> tuple[UUID, str, str]:

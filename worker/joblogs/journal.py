@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.db.session import Database, will_pass
 from worker.joblogs.claims import held_rows
-from worker.joblogs.finishes import Outcome, write_outcomes
+from worker.joblogs.finishes import Outcome, unstorable, write_outcomes
 from worker.process.models import Worker
 
 FOLDER = "ended"
@@ -110,24 +110,31 @@ async def write_left(database: Database, home: Path, worker_id: UUID) -> int:
             if (claimed.id, claimed.epoch) in left
         ]
         written = await _write(database, worker_id, outcomes)
+    if written:
+        log.info("Wrote what a dead worker had ended", jobs=written, worker_id=str(worker_id))
     path.unlink(missing_ok=True)
     return written
 
 
-async def _write(database: Database, worker_id: UUID, outcomes: Sequence[Outcome]) -> int:
+async def _write(
+    database: Database, worker_id: UUID, outcomes: Sequence[Outcome], *, splits: bool = True
+) -> int:
+    """Splits a batch that holds an offender, as the recorder does; answers how many ends are written."""
     if not outcomes:
         return 0
     try:
-        written = sum(await write_outcomes(database, worker_id, outcomes))
+        return sum(await write_outcomes(database, worker_id, outcomes))
     except DBAPIError as error:
         if will_pass(error):
             raise
-        log.warning(
-            "What a dead worker had ended cannot be stored", jobs=len(outcomes), error=str(error)[:200]
-        )
-        return 0
-    log.info("Wrote what a dead worker had ended", jobs=written, worker_id=str(worker_id))
-    return written
+        if not splits:
+            log.warning("What a dead worker had ended cannot be stored", error=str(error)[:200])
+            return 0
+        if len(outcomes) == 1:
+            return await _write(database, worker_id, [unstorable(outcomes[0], error)], splits=False)
+    middle = len(outcomes) // 2
+    halves = outcomes[:middle], outcomes[middle:]
+    return sum([await _write(database, worker_id, half) for half in halves])
 
 
 async def tidy(database: Database, home: Path, now_s: float) -> int:

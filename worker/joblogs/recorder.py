@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from worker.batch import MicroBatch
 from worker.db.session import Database, will_pass
 from worker.joblogs.claims import Claimed, Scope, claim_ids, claim_oldest, held_rows
-from worker.joblogs.finishes import Outcome, write_outcomes
+from worker.joblogs.finishes import Outcome, unstorable, write_outcomes
 from worker.joblogs.journal import Journal
 from worker.joblogs.models import JobLog
 from worker.joblogs.next_starts import NextStarts
@@ -171,11 +170,7 @@ class Recorder:
 
     async def _bisect(self, outcomes: Sequence[Outcome], error: DBAPIError) -> Sequence[bool | BaseException]:
         if len(outcomes) == 1:
-            job, cause = outcomes[0].claimed, _words(error)
-            log.error("result_unstorable", job_id=str(job.id), error=cause)
-            text = f"Its end could not be stored: {cause}"
-            refused = Outcome(job, "failed", error=text, reason="result_unstorable")
-            return await self._finish_batch([refused], splits=False)
+            return await self._finish_batch([unstorable(outcomes[0], error)], splits=False)
         middle = len(outcomes) // 2
         return [*await self._half(outcomes[:middle]), *await self._half(outcomes[middle:])]
 
@@ -199,12 +194,6 @@ class Recorder:
                 await session.execute(statement.execution_options(synchronize_session=False))
         except (SQLAlchemyError, OSError) as error:
             log.warning("stale_finish_not_counted", count=count, error=(str(error) or repr(error))[:200])
-
-
-def _words(error: DBAPIError) -> str:
-    """The driver's first line, without the class that SQLAlchemy puts before asyncpg's."""
-    lines = str(error.orig).splitlines() or [type(error.orig).__name__]
-    return re.sub(r"^<class '[^']*'>: ", "", lines[0])[:300]
 
 
 def _left_by(worker_id: UUID, outcome: Outcome, row: Any) -> bool:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
-from tests.worker.joblogs.conftest import Bench
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from tests.worker.joblogs.conftest import Bench, goes_away_after
 from worker.db.base import new_id, utc_now
+from worker.db.session import Database
 from worker.joblogs.claims import Claimed
-from worker.joblogs.finishes import Outcome
+from worker.joblogs.finishes import Outcome, write_outcomes
 from worker.joblogs.journal import FEW, FOLDER, YOUNG_S, Journal, tidy, write_left
 from worker.joblogs.recorder import Recorder
 from worker.joblogs.sweeper import rescue_worker
@@ -46,6 +53,57 @@ async def test_a_failure_waits_for_its_retry_as_its_process_had_decided(bench: B
     row = await bench.row(ended.id)
     assert (row.status, row.error) == ("retrying", "ValueError: no")
     assert [attempt.outcome for attempt in await bench.attempts(ended.id)] == ["retrying"]
+
+
+@pytest.mark.parametrize("offender", [0, 2, 4])
+async def test_an_end_that_the_database_refuses_fails_alone_and_the_others_are_written(
+    bench: Bench, tmp_path: Path, offender: int
+):
+    recorder = await bench.recorder()
+    jobs = [await bench.running(recorder) for _ in range(5)]
+    statuses: list[Any] = ["no_status" if place == offender else "success" for place in range(5)]
+    path = kept(
+        tmp_path, recorder, *(Outcome(job, status) for job, status in zip(jobs, statuses, strict=True))
+    )
+    assert await write_left(bench.database, tmp_path, recorder.worker_id) == 5
+    rows = [await bench.row(job.id) for job in jobs]
+    assert [row.status for row in rows] == [
+        "failed" if status == "no_status" else status for status in statuses
+    ]
+    assert rows[offender].reason == "result_unstorable"
+    assert "ck_job_logs_status" in (rows[offender].error or "")
+    assert not path.exists()
+    assert await rescue_worker(bench.database, recorder.worker_id, "killed") == 0
+
+
+async def test_what_cannot_even_be_written_as_a_failure_is_left_to_the_rescue(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recorder = await bench.recorder()
+    good, bad = await bench.running(recorder), await bench.running(recorder)
+
+    async def write(database: Database, worker_id: UUID, outcomes: Sequence[Outcome]) -> list[bool]:
+        if any(outcome.claimed.id == bad.id for outcome in outcomes):
+            raise DBAPIError("UPDATE", {}, Exception("never"))
+        return await write_outcomes(database, worker_id, outcomes)
+
+    monkeypatch.setattr("worker.joblogs.journal.write_outcomes", write)
+    kept(tmp_path, recorder, Outcome(good, "success"), Outcome(bad, "success"))
+    assert await write_left(bench.database, tmp_path, recorder.worker_id) == 1
+    assert [(await bench.row(job.id)).status for job in (good, bad)] == ["success", "running"]
+
+
+async def test_a_database_that_is_away_leaves_the_journal_for_the_next_try(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recorder = await bench.recorder()
+    path = kept(tmp_path, recorder, Outcome(await bench.running(recorder), "success"))
+    goes_away_after(monkeypatch, bench, 0)
+    with pytest.raises(OSError, match="away"):
+        await write_left(bench.database, tmp_path, recorder.worker_id)
+    monkeypatch.undo()
+    assert path.exists()
+    assert await write_left(bench.database, tmp_path, recorder.worker_id) == 1
 
 
 async def test_what_was_taken_back_before_is_not_ended_by_a_journal(bench: Bench, tmp_path: Path):

@@ -101,7 +101,7 @@ MUTANTS = (
         ((
             "worker/joblogs/sweeper.py", "dead = observations.stopped(beats, now)",
             'dead = [who for who, at in beats if (__import__("worker.db.base").db.base.utc_now() - at).total_seconds() > observations.lease_s]',
-        ),),
+        ), ("worker/joblogs/sweeper.py", "chance, silent_since=seen[worker_id])", "chance)")),
     ),
     Mutant(
         "a due instant may be decided twice", "worker/schedules/clock.py",

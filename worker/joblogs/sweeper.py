@@ -76,25 +76,36 @@ def _soon(database: Database) -> sa.ColumnElement[datetime]:
 
 
 async def rescue_worker(
-    database: Database, worker_id: UUID, reason: str, chance: Chance = random.random, *, lost: bool = True
+    database: Database,
+    worker_id: UUID,
+    reason: str,
+    chance: Chance = random.random,
+    *,
+    lost: bool = True,
+    silent_since: int | None = None,
 ) -> int:
     """Ends a dead worker's row and takes its running jobs back; answers how many. Doing it twice changes nothing.
 
     `chance` draws the jitter of a retry, from [0, 1). `lost`: nobody asked the process to end, which is told.
+    `silent_since`: the last beat, where nothing but silence says that it is dead; one that has beaten since lives on.
     """
+    silent = sa.true() if silent_since is None else Worker.beat == silent_since
     async with database.transaction() as session:
         now = await database.now(session)
         ended = await session.execute(
             sa.update(Worker)
-            .where(Worker.id == worker_id, Worker.ended_at.is_(None))
+            .where(Worker.id == worker_id, Worker.ended_at.is_(None), silent)
             .values(ended_at=now, end_reason=reason[:200], rev=Worker.rev + 1)
             .returning(Worker.kind, Worker.host, Worker.pid)
             .execution_options(synchronize_session=False)
         )
+        process = ended.first()
+        if process is None and silent_since is not None:
+            return 0
         changed(session, "worker", worker_id, int(now.timestamp() * 1000))
         held = sa.select(JobLog).where(JobLog.status == "running", JobLog.worker_id == worker_id)
         rescued = await _rescue(session, held, now, reason, chance)
-        if (process := ended.first()) is not None and lost:
+        if process is not None and lost:
             data = {"worker_id": str(worker_id), **process._asdict(), "reason": reason, "jobs": rescued}
             emit(session, "worker.lost", data)
         return rescued
@@ -334,9 +345,10 @@ async def rescue_lost(
         beats = [(row[0], row[1]) for row in rows]
     dead = observations.stopped(beats, now)
     rescued = 0
+    seen = dict(beats)
     for worker_id in dead:
         reason = f"no sign of life for {observations.lease_s:g} s"
-        rescued += await rescue_worker(database, worker_id, reason, chance)
+        rescued += await rescue_worker(database, worker_id, reason, chance, silent_since=seen[worker_id])
     return rescued + await rescue_orphans(database, chance)
 
 

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +17,8 @@ from sqlalchemy.engine.url import make_url
 
 from tests.worker.joblogs.conftest import ADA, Bench
 from worker.db.base import new_id, utc_now
-from worker.joblogs import actions, maintenance
+from worker.db.session import Database
+from worker.joblogs import actions, maintenance, sweeper
 from worker.joblogs.models import JobLog
 from worker.joblogs.recorder import Outcome
 from worker.joblogs.sweeper import (
@@ -174,6 +176,38 @@ async def test_a_beat_that_stands_still_for_the_lease_is_a_death(bench: Bench) -
         assert await rescue_lost(bench.database, observations, float(now)) == 0
     assert await rescue_lost(bench.database, observations, 15.0) == 1
     assert (await bench.row(claimed.id)).lane == "rescue"
+
+
+async def test_a_worker_that_beats_while_others_are_buried_is_not_dead(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them was silent when the sweeper looked; to bury the first takes as long as it takes."""
+    recorders = [await bench.recorder() for _ in range(3)]
+    jobs = {recorder.worker_id: await bench.running(recorder) for recorder in recorders}
+    alive, bury = recorders[1].worker_id, sweeper.rescue_worker
+
+    async def late(database: Database, worker_id: UUID, *args: Any, **options: Any) -> int:
+        if worker_id == alive:
+            await presence.beat(bench.database, [Beat(alive, 1, [], 1, None)])
+        return await bury(database, worker_id, *args, **options)
+
+    monkeypatch.setattr(sweeper, "rescue_worker", late)
+    observations = Observations(lease_s=15)
+    for now in range(15):
+        assert await rescue_lost(bench.database, observations, float(now)) == 0
+    assert await rescue_lost(bench.database, observations, 15.0) == 2
+    async with bench.database.read() as connection:
+        living = (await connection.scalars(sa.select(Worker.id).where(Worker.ended_at.is_(None)))).all()
+    assert living == [alive]
+    assert (await bench.row(jobs[alive].id)).status == "running"
+    assert (await bench.events()).count("worker.lost") == 2
+
+
+async def test_a_process_that_is_known_to_be_gone_is_dead_whatever_it_beat_last(bench: Bench) -> None:
+    recorder = await bench.recorder()
+    await bench.running(recorder)
+    await presence.beat(bench.database, [Beat(recorder.worker_id, 5, [], 1, None)])
+    assert await rescue_worker(bench.database, recorder.worker_id, "killed") == 1
 
 
 async def test_jobs_that_nobody_knew_for_an_hour_fail_and_newer_ones_wait(bench: Bench) -> None:

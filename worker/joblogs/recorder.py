@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,7 +16,7 @@ from worker.db.session import Database, will_pass
 from worker.joblogs.claims import Claimed, Scope, claim_ids, claim_oldest, held_rows
 from worker.joblogs.finishes import Outcome, unstorable, write_outcomes
 from worker.joblogs.journal import Journal
-from worker.joblogs.models import JobLog
+from worker.joblogs.models import JobAttempt, JobLog
 from worker.joblogs.next_starts import NextStarts
 from worker.joblogs.notes import Notes
 from worker.process.models import Worker
@@ -26,6 +25,9 @@ __all__ = ["Claimed", "Outcome", "Recorder", "Scope"]
 
 CLAIM_BATCH = 200
 FINISH_BATCH = 200
+
+Trace = tuple[UUID, int, str]
+"""A job, an epoch, and how that execution ended."""
 
 log = structlog.get_logger(__name__)
 
@@ -155,18 +157,28 @@ class Recorder:
             delay = min(1.0, delay * 2)
 
     async def _found_written(self, outcomes: Sequence[Outcome], written: Sequence[bool]) -> list[bool]:
-        """A commit whose answer was lost may have happened: then the row is as this worker left it, and not stale."""
+        """A commit whose answer was lost may have happened: then the database shows this very end, and it is not stale."""
         missed = [o.claimed.id for o, ok in zip(outcomes, written, strict=True) if o.tried and not ok]
-        if not missed:
-            return list(written)
-        columns = (JobLog.id, JobLog.epoch, JobLog.worker_id, JobLog.status)
-        async with self.database.read() as connection:
-            rows = await connection.execute(sa.select(*columns).where(JobLog.id.in_(missed)))
-            found = {row.id: row for row in rows}
+        traces = await self._traces(missed) if missed else set()
         return [
-            ok or (o.tried and o.claimed.id in found and _left_by(self.worker_id, o, found[o.claimed.id]))
-            for o, ok in zip(outcomes, written, strict=True)
+            ok or (outcome.tried and not traces.isdisjoint(_traces_of(outcome)))
+            for outcome, ok in zip(outcomes, written, strict=True)
         ]
+
+    async def _traces(self, ids: Sequence[UUID]) -> set[Trace]:
+        """Which ends of this worker the database shows: a success in its row, any other as an attempt, which stays."""
+        success = sa.select(JobLog.id, JobLog.epoch, JobLog.status).where(
+            JobLog.id.in_(ids), JobLog.worker_id == self.worker_id, JobLog.status == "success"
+        )
+        others = sa.select(JobAttempt.job_id, JobAttempt.epoch, JobAttempt.outcome).where(
+            JobAttempt.job_id.in_(ids), JobAttempt.worker_id == self.worker_id
+        )
+        async with self.database.read() as connection:
+            return {
+                (row[0], row[1], row[2])
+                for statement in (success, others)
+                for row in await connection.execute(statement)
+            }
 
     async def _bisect(self, outcomes: Sequence[Outcome], error: DBAPIError) -> Sequence[bool | BaseException]:
         if len(outcomes) == 1:
@@ -196,10 +208,7 @@ class Recorder:
             log.warning("stale_finish_not_counted", count=count, error=(str(error) or repr(error))[:200])
 
 
-def _left_by(worker_id: UUID, outcome: Outcome, row: Any) -> bool:
-    """Whether the row shows this outcome, written by this worker: a release has raised the epoch by one."""
-    epoch = outcome.claimed.epoch + (outcome.status in ("queued", "lost"))
-    ended = row.status in (outcome.status, "cancelled") or (
-        outcome.status == "lost" and row.status == "queued"
-    )
-    return bool(row.worker_id == worker_id and row.epoch == epoch and ended)
+def _traces_of(outcome: Outcome) -> set[Trace]:
+    """What an end leaves behind: a release has a word of its own, and a loss or a request to cancel may become another end."""
+    words = {"queued": ("released",), "lost": ("lost", "failed")}.get(outcome.status, (outcome.status,))
+    return {(outcome.claimed.id, outcome.claimed.epoch, word) for word in (*words, "cancelled")}

@@ -18,7 +18,7 @@ from worker.joblogs.counters import by_status, fold, recount
 from worker.joblogs.finishes import write_outcomes
 from worker.joblogs.models import JobLog
 from worker.joblogs.recorder import Outcome, Recorder
-from worker.joblogs.sweeper import rescue_worker
+from worker.joblogs.sweeper import promote_due, rescue_worker
 from worker.process.models import Worker
 
 
@@ -328,13 +328,32 @@ async def test_an_end_whose_answer_was_lost_is_not_stale_after_an_outage_longer_
     assert (recorder.stale, recorder.finished, (await bench.row(claimed.id)).rev) == (0, 1, rev + 1)
 
 
+@pytest.mark.parametrize("status", ["retrying", "queued", "lost"])
+async def test_an_end_whose_answer_was_lost_is_not_stale_though_the_job_has_gone_on_since(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, status: Any
+) -> None:
+    """Only this worker was cut off: others have gone on with what it had given back."""
+    worker, other = await bench.recorder(), await bench.recorder()
+    recorder = Recorder(bench.database, worker.worker_id, worker.scope, lease_s=-1)
+    claimed = await bench.running(recorder)
+    lose_the_first_answer(monkeypatch)
+    outcome = Outcome(claimed, status, retry_after_s=0.0 if status == "retrying" else None)
+    with pytest.raises(TimeoutError):
+        await recorder.finish(outcome)
+    assert await promote_due(bench.database) == int(status == "retrying")
+    assert await other.claim(claimed.id) is not None
+    assert await recorder.finish(outcome)
+    assert recorder.stale == 0
+
+
+@pytest.mark.parametrize("status", ["success", "failed", "retrying", "queued"])
 async def test_what_was_taken_over_during_the_outage_is_stale_though_it_was_tried_before(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, status: Any
 ) -> None:
     worker = await bench.recorder()
     recorder = Recorder(bench.database, worker.worker_id, worker.scope, lease_s=-1)
     claimed = await bench.running(recorder)
-    outcome = Outcome(claimed, "success")
+    outcome = ended(claimed, status)
     goes_away_after(monkeypatch, bench, 0)
     with pytest.raises(OSError, match="away"):
         await recorder.finish(outcome)

@@ -117,9 +117,7 @@ class Recorder:
     async def _poll_queue(self, queue: str, limit: int, claimed: list[Claimed], *, rescued: bool) -> None:
         """Adds to `claimed` one by one, so that an error leaves there what is committed."""
         left, again = limit - len(claimed), self.next_starts.after
-        oldest = claim_oldest(
-            self.database, self.worker_id, self.scope, queue, left, again, rescued=rescued
-        )
+        oldest = claim_oldest(self.database, self.worker_id, self.scope, queue, left, again, rescued=rescued)
         async with self.database.patience():
             async for job in oldest:
                 claimed.append(job)  # noqa: PERF401 - an error in a comprehension would take them all

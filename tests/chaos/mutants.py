@@ -125,8 +125,8 @@ MUTANTS = (
         "job.epoch, job.attempt, job.lost_count, job.died_alone = 0, 0, 0, 0", CANCELS,
     ),
     Mutant(
-        "poison stays in company", "worker/joblogs/sweeper.py",
-        'job.lane = "alone" if job.lost_count >= ALONE_AFTER else "rescue"', 'job.lane = "rescue"', POISON,
+        "poison stays in company", "worker/joblogs/losses.py",
+        'return "alone" if losses >= ALONE_AFTER else "rescue"', 'return "rescue"', POISON,
     ),
     Mutant(
         "a release burns an attempt", "worker/joblogs/finishes.py",

@@ -51,11 +51,11 @@ async def execute(hold: Hold, call: Call, succeeded: Callable[[Outcome], None] =
 
     try:
         with capturing(hold, redactor):
-            return await _run(hold, succeeds())
+            return await _run(hold, succeeds)
     except Unstorable as error:
         return Outcome(claimed, "failed", error=redactor.text(str(error)), reason="result_unstorable")
     except DiedWithOthers:
-        return Outcome(claimed, "queued", reason="released")
+        return _released(hold)
     except ProcessDied as error:
         return Outcome(claimed, "lost", error=str(error), reason="worker_lost")
     except BaseException as error:  # whatever a job raises, SystemExit included, is how that job ended
@@ -70,7 +70,7 @@ def judge(hold: Hold, job: Job, error: BaseException, redactor: secret.Redactor,
     if hold.why == "cancel":
         return Outcome(claimed, "cancelled", reason="cancelled")
     if hold.why in ("release", "lost"):
-        return Outcome(claimed, "queued", reason="released")
+        return _released(hold)
     text, trace = _words(error, claimed.timeout_s)
     text, trace = redactor.text(text), redactor.text(trace) if trace else None
     decision = job.retry.decide(_cause(error), claimed.attempt, claimed.max_retries, chance)
@@ -87,15 +87,20 @@ def judge(hold: Hold, job: Job, error: BaseException, redactor: secret.Redactor,
     return Outcome(claimed, "failed", error=text, traceback=trace, reason=reason)
 
 
+def _released(hold: Hold) -> Outcome:
+    return Outcome(hold.claimed, "released" if hold.begun else "queued", reason="released")
+
+
 def _work(
     hold: Hold, job: Job, args: dict[str, Any], kwargs: dict[str, Any], redactor: secret.Redactor, call: Call
 ) -> Awaitable[Any]:
     if job.isolation == "process" or hold.claimed.lane == "alone":
         return run_in_process(hold, job, args, redactor)
+    hold.begun = True
     return call(job, kwargs, JobContext(hold, redactor))
 
 
-async def _run(hold: Hold, work: Awaitable[Outcome]) -> Outcome:
+async def _run(hold: Hold, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
     """Runs the code under its time limit; a stop that was asked for cancels it."""
     task = asyncio.ensure_future(_contained(work))
     limit = hold.loop.call_later(hold.claimed.timeout_s, hold.ask, "timeout")
@@ -115,10 +120,10 @@ def _stop(task: asyncio.Future[Any]) -> None:
     task.cancel()
 
 
-async def _contained(work: Awaitable[Outcome]) -> Outcome | BaseException:
+async def _contained(work: Callable[[], Awaitable[Outcome]]) -> Outcome | BaseException:
     """The outcome or the exception as a value: a SystemExit that left its task would end the whole loop."""
     try:
-        return await work
+        return await work()
     except BaseException as error:  # handed to `_run`, which raises it in its own place
         return error
 

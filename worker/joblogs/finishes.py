@@ -22,25 +22,27 @@ from worker.joblogs.claims import Claimed
 from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
 from worker.joblogs.limits import ring_limited
+from worker.joblogs.losses import POISON_AFTER, cut_off, lane_after
 from worker.joblogs.models import JobAttempt
 from worker.joblogs.states import EVENT_OF
 from worker.joblogs.storable import MAX_TRACEBACK_CHARS, fingerprint, text_of
+from worker.jobs.models import JobCatalogue
 
-ALONE_AFTER = 2
-"""Losses after which a job runs in a process of its own: a neighbour may have been the cause of these."""
-
-POISON_AFTER = 3
-"""Deaths of a process that ran nothing else, after which the job fails as poison."""
+LEFT = "Its worker left before it had ended."
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How one execution ended. `queued` releases the job unburnt, `lost` says that a process of its own died under it."""
+    """How one execution ended.
+
+    `queued` puts a job back whose code had not begun. `released` and `lost` cut it off: its worker left, or a process of its
+    own died. Where it goes then, unburnt, is for `losses.cut_off` to say.
+    """
 
     claimed: Claimed
-    status: Literal["success", "failed", "retrying", "cancelled", "queued", "lost"]
+    status: Literal["success", "failed", "retrying", "cancelled", "queued", "released", "lost"]
     result: str | None = None
     """JSON text, as `storable.result_json` makes it."""
     error: str | None = None
@@ -116,7 +118,8 @@ async def write_outcomes(database: Database, worker_id: UUID, outcomes: Sequence
     """Writes one batch in one transaction; answers for each outcome whether it was still this worker's to end."""
     async with database.transaction() as session:
         now = await database.now(session)
-        records = [_record(outcome, now, database.dialect) for outcome in outcomes]
+        fragile = await _fragile(session, outcomes)
+        records = [_record(outcome, fragile, now, database.dialect) for outcome in outcomes]
         values = {"batch": json.dumps(records, ensure_ascii=False)}
         if database.dialect == "sqlite":
             rows = await session.execute(
@@ -126,7 +129,8 @@ async def write_outcomes(database: Database, worker_id: UUID, outcomes: Sequence
             rows = await session.execute(_POSTGRESQL, values | {"worker": worker_id, "now": now})
         ended = {UUID(str(row[0])): (str(row[1]), int(row[2])) for row in rows}
         await ring_limited(session, [_place(o.claimed) for o in outcomes if o.claimed.id in ended])
-        _tell(session, worker_id, [(o, *ended[o.claimed.id]) for o in outcomes if o.claimed.id in ended], now)
+        told = [(o, *ended[o.claimed.id]) for o in outcomes if o.claimed.id in ended]
+        _tell(session, worker_id, told, fragile, now)
     return [outcome.claimed.id in ended for outcome in outcomes]
 
 
@@ -148,11 +152,21 @@ def _place(job: Claimed) -> tuple[UUID, str, str]:
     return job.id, job.job_name, job.queue
 
 
-def _record(outcome: Outcome, now: datetime, dialect: str) -> dict[str, Any]:
+async def _fragile(session: AsyncSession, outcomes: Sequence[Outcome]) -> set[str]:
+    """The names of the jobs among those that were cut off that must not run again then."""
+    names = {outcome.claimed.job_name for outcome in outcomes if outcome.status in ("released", "lost")}
+    if not names:
+        return set()
+    wanted = sa.select(JobCatalogue.name).where(JobCatalogue.name.in_(names), JobCatalogue.on_lost == "fail")
+    return set(await session.scalars(wanted))
+
+
+def _record(outcome: Outcome, fragile: set[str], now: datetime, dialect: str) -> dict[str, Any]:
     """One outcome as the statement reads it."""
     job = outcome.claimed
-    status, reason, lane = _resting_state(outcome)
-    error = None if outcome.error is None else text_of(outcome.error)
+    status, reason, lane = _resting_state(outcome, fragile)
+    put_back = int(status == "queued")
+    error = _error(outcome, status)
     trace = None if outcome.traceback is None else text_of(outcome.traceback, MAX_TRACEBACK_CHARS)
     again = (
         None
@@ -171,32 +185,45 @@ def _record(outcome: Outcome, now: datetime, dialect: str) -> dict[str, Any]:
         if status == "failed"
         else None,
         "run_at": again,
-        "bump": int(status == "queued"),
-        "unburnt": int(outcome.status == "queued" or (outcome.status == "lost" and status == "queued")),
+        "bump": put_back,
+        "unburnt": put_back,
         "lost": int(outcome.status == "lost"),
         "lane": lane,
     }
 
 
-def _resting_state(outcome: Outcome) -> tuple[str, str | None, str | None]:
+def _resting_state(outcome: Outcome, fragile: set[str]) -> tuple[str, str | None, str | None]:
     """Status, reason and lane the row gets, were nobody to have asked to cancel it."""
-    if outcome.status != "lost":
-        return outcome.status, outcome.reason, None
     job = outcome.claimed
-    if job.died_alone + 1 >= POISON_AFTER:
-        return "failed", "poison", None
-    return "queued", None, "alone" if job.lost_count + 1 >= ALONE_AFTER else "rescue"
+    if outcome.status == "released":
+        status, why = cut_off(fragile=job.job_name in fragile)
+        return status, why or outcome.reason, None
+    if outcome.status == "lost":
+        guilty = job.died_alone + 1 >= POISON_AFTER
+        status, why = cut_off(fragile=job.job_name in fragile, guilty=guilty)
+        return status, why, lane_after(job.lost_count + 1) if status == "queued" else None
+    return outcome.status, outcome.reason, None
+
+
+def _error(outcome: Outcome, status: str) -> str | None:
+    if outcome.status == "released" and status == "failed":
+        return LEFT
+    return None if outcome.error is None else text_of(outcome.error)
 
 
 def _tell(
-    session: AsyncSession, worker_id: UUID, ended: Sequence[tuple[Outcome, str, int]], now: datetime
+    session: AsyncSession,
+    worker_id: UUID,
+    ended: Sequence[tuple[Outcome, str, int]],
+    fragile: set[str],
+    now: datetime,
 ) -> None:
     """Attempts, counts, events, revisions and rings of the rows that changed."""
     counts: Counter[Key] = Counter()
     for outcome, status, rev in ended:
         job = outcome.claimed
         job.status, job.rev = status, rev
-        job.reason = "cancelled" if status == "cancelled" else _resting_state(outcome)[1]
+        job.reason = "cancelled" if status == "cancelled" else _resting_state(outcome, fragile)[1]
         moved(counts, job, "running", status)
         if outcome.status == "lost":
             emit(session, "job.lost", event_data(job), job.user_id)
@@ -215,18 +242,19 @@ def _attempt(outcome: Outcome, worker_id: UUID, status: str, now: datetime) -> J
     if status == "retrying" and outcome.retry_after_s is not None:
         retry_at = now + timedelta(seconds=outcome.retry_after_s)
     words = {"queued": "lost" if outcome.status == "lost" else "released"}
+    left = (outcome.status, status) == ("released", "failed")
     return JobAttempt(
         id=new_id(),
         job_id=job.id,
         epoch=job.epoch,
         attempt=job.attempt,
         outcome=words.get(status, status),
-        reason=outcome.reason,
+        reason="worker_lost" if left else outcome.reason,
         worker_id=worker_id,
         run_at=job.run_at,
         started_at=job.started_at,
         ended_at=now,
-        error=None if outcome.error is None else text_of(outcome.error),
+        error=_error(outcome, status),
         traceback=None if outcome.traceback is None else text_of(outcome.traceback, MAX_TRACEBACK_CHARS),
         retry_at=retry_at,
     )

@@ -32,6 +32,8 @@ class Hold:
         self.worker_id = worker_id
         self.loop = asyncio.get_running_loop()
         self.why: Why | None = None
+        self.begun = False
+        """Whether the job's own code may have run."""
         self._asked = threading.Event()
         self._on_ask: list[Callable[[], None]] = []
 

@@ -62,6 +62,7 @@ async def run_in_process(
     hold.on_ask(lambda: _kill(process))
     assert process.stdin is not None
     try:
+        hold.begun = True
         process.stdin.write(json.dumps(_order(hold, job, args)).encode() + b"\n")
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()

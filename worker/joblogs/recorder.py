@@ -207,6 +207,10 @@ class Recorder:
 
 
 def _traces_of(outcome: Outcome) -> set[Trace]:
-    """What an end leaves behind: a release has a word of its own, and a loss or a request to cancel may become another end."""
-    words = {"queued": ("released",), "lost": ("lost", "failed")}.get(outcome.status, (outcome.status,))
+    """What an end leaves behind: being cut off or asked to cancel may have made another end of it."""
+    words = {
+        "queued": ("released",),
+        "released": ("released", "failed"),
+        "lost": ("lost", "failed"),
+    }.get(outcome.status, (outcome.status,))
     return {(outcome.claimed.id, outcome.claimed.epoch, word) for word in (*words, "cancelled")}

@@ -18,8 +18,8 @@ from worker.db.base import Time, new_id
 from worker.db.session import Database, Doorbell, changed, emit, ring
 from worker.joblogs.counters import Key, count, moved
 from worker.joblogs.enqueue import event_data
-from worker.joblogs.finishes import ALONE_AFTER
 from worker.joblogs.limits import ring_limited
+from worker.joblogs.losses import HOPELESS_AFTER, after_loss, is_overdue, lane_after
 from worker.joblogs.models import JobAttempt, JobLog
 from worker.joblogs.storable import fingerprint
 from worker.jobs.models import JobCatalogue
@@ -29,12 +29,7 @@ from worker.process.presence import SETTLED_AFTER, has_settled
 
 BATCH = 500
 UNKNOWN_AFTER = timedelta(hours=1)
-HOPELESS_AFTER, HOPELESS_SHARE = 20, 0.8
-"""A job that has a process of its own and still lost so many workers, and that share of all that ended meanwhile, takes them along."""
-HOPELESS_ANYWAY = 100
 ADOPTION_TIME = timedelta(seconds=10)
-STOPPING_TIME = timedelta(seconds=20)
-"""A job may take this long to stop when its time is over; a process that dies later was ended for it."""
 OVERDUE = "TimeoutError: it ran longer than its limit of {:g} s and did not stop when it was asked; its process was ended."
 
 Chance = Callable[[], float]
@@ -163,7 +158,8 @@ async def _rescue(
     counts: Counter[Key] = Counter()
     for job in jobs:
         overdue = is_overdue(job, last_seen.get(job.worker_id) if job.worker_id else None)
-        status, why = after_loss(job, fragile, overdue, await _ended_meanwhile(session, job))
+        ended = await _ended_meanwhile(session, job)
+        status, why = after_loss(job, fragile=job.job_name in fragile, overdue=overdue, ended=ended)
         words = OVERDUE.format(job.timeout_s) if overdue else f"Its worker died under it ({reason})."
         session.add(_lost_attempt(job, now, status if overdue else "lost", why or "worker_lost", words))
         _put(job, status, why, words, now, offers.get(job.job_name, ("restart", RetryPolicy()))[1], chance())
@@ -187,16 +183,6 @@ async def _last_seen(session: AsyncSession, worker_ids: set[UUID | None]) -> dic
     return dict(rows.tuples().all())
 
 
-def is_overdue(job: JobLog, last_seen: datetime | None) -> bool:
-    """Whether the job outran its time limit while its process lived: then that is why it was ended. Pure.
-
-    When it is found dead says nothing: that may be hours later, when a host is switched on again.
-    """
-    if job.started_at is None or last_seen is None:
-        return False
-    return last_seen - job.started_at > timedelta(seconds=job.timeout_s) + STOPPING_TIME
-
-
 async def _ended_meanwhile(session: AsyncSession, job: JobLog) -> int:
     """How many workers have ended since the first of the job's last twenty losses, of which this is the latest; 0 if it has fewer."""
     if job.lost_count + 1 < HOPELESS_AFTER:
@@ -212,29 +198,6 @@ async def _ended_meanwhile(session: AsyncSession, job: JobLog) -> int:
     return await session.scalar(ended) or 0
 
 
-def after_loss(job: JobLog, fragile: set[str], overdue: bool, ended: int) -> tuple[str, str | None]:
-    """Where a job goes whose process died under it: status and reason. `ended`: see `_ended_meanwhile`. Pure.
-
-    Running out of time uses up a retry, dying with a worker does not. Nor does it convict: in company a neighbour may
-    have been the cause, and alone the job has a process of its own whose death its worker would have told. Where workers
-    keep ending without the job, it is not the job that ends them.
-    """
-    if job.cancel_requested_at is not None:
-        return "cancelled", "cancelled"
-    if overdue:
-        return ("retrying" if job.attempt <= job.max_retries else "failed"), "timeout"
-    if job.job_name in fragile:
-        return "failed", "worker_lost"
-    if _is_hopeless(job.lost_count + 1, ended):
-        return "failed", "poison"
-    return "queued", None
-
-
-def _is_hopeless(losses: int, ended: int) -> bool:
-    to_blame = losses >= HOPELESS_AFTER and ended * HOPELESS_SHARE <= HOPELESS_AFTER
-    return to_blame or losses >= HOPELESS_ANYWAY
-
-
 def _put(
     job: JobLog, status: str, why: str | None, words: str, now: datetime, policy: RetryPolicy, chance: float
 ) -> None:
@@ -244,7 +207,7 @@ def _put(
     if status == "queued":
         job.lost_count += 1
         job.epoch, job.attempt, job.progress, job.progress_note = job.epoch + 1, job.attempt - 1, None, None
-        job.lane = "alone" if job.lost_count >= ALONE_AFTER else "rescue"
+        job.lane = lane_after(job.lost_count)
         return
     if status == "retrying":
         job.epoch, job.error = job.epoch + 1, words

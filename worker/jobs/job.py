@@ -298,7 +298,7 @@ def job(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         retry: how many retries (default M_JOB_MAX_RETRIES), or a RetryPolicy.
         timeout: seconds a run may take (default M_JOB_TIMEOUT_S).
         isolation: None runs `async def` in the event loop and `def` in a thread; "process" gives each run its own.
-        on_lost: "restart" (default) runs it again when its worker died; "fail" does not.
+        on_lost: "restart" (default) runs it again when its worker or its own process died or its worker left; "fail" does not.
         on: event patterns like `doc.*`; it is enqueued once for each matching event, which it is given if it has a parameter `event`.
         schedule: recorded for the desk; this version does not fire it. `[{"cron": "0 9 * * *", "time_zone": "Europe/Warsaw", "args": {...}}]`.
 

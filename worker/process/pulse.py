@@ -170,11 +170,14 @@ async def left_to_run(database: Database, worker_id: UUID) -> list[list[Any]]:
 async def release(
     database: Database, worker_id: UUID, overdue: Collection[UUID], *, unburnt: bool = True
 ) -> None:
-    """Ends what a process held: jobs that would not stop at their limit have timed out; `unburnt`: the others are put back."""
+    """Ends what a process held: jobs that would not stop at their limit have timed out; `unburnt`: the others are put back.
+
+    What it had claimed and not begun it has put back itself.
+    """
     outcomes = [
         await _timed_out(database, claimed)
         if claimed.id in overdue
-        else Outcome(claimed, "queued", reason="released")
+        else Outcome(claimed, "released", reason="released")
         for claimed in await held_rows(database, worker_id)
         if unburnt or claimed.id in overdue
     ]

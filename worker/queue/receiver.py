@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import random
 import time
@@ -323,17 +324,28 @@ class JobReceiver(Receiver):
     async def _drain(self) -> None:
         """Waits for what runs as long as `let_run` says, then releases it; what cannot stop is left to the parent."""
         await asyncio.gather(*self._claims, return_exceptions=True)
+        gives_back = asyncio.create_task(self._give_back())
         by_default = time.monotonic() + self.drain_s
         await self._wait(lambda: by_default if self._release_at is None else self._release_at)
         for execution in self.held:
             self._ask(execution, "release")
         last = time.monotonic() + LAST_WORDS_S
         await self._wait(lambda: last)
+        await asyncio.wait([gives_back], timeout=max(0.0, last - time.monotonic()))
+        await end(gives_back)
         self._left = True
         if left := [str(execution.id) for execution in self.held]:
             log.warning("These jobs did not stop; this process ends under them", jobs=left)
         await self.recorder.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _give_back(self) -> None:
+        """Puts back what a poll had taken when it was cut off: nobody has begun it."""
+        mine = set(self.slots.held)
+        with contextlib.suppress(*DATABASE_TROUBLE):
+            for claimed in await self.recorder.held():
+                if claimed.id not in mine:
+                    await self.recorder.finish(Outcome(claimed, "queued", reason="released"))
 
     async def _wait(self, until: Callable[[], float]) -> None:
         """Until nothing is held or that moment, which may come sooner than it was to at first."""

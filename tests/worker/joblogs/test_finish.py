@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.worker.joblogs.conftest import ADA, Bench, goes_away_after
 from worker.db import half_open
+from worker.db.base import utc_now
 from worker.joblogs import actions, finishes
 from worker.joblogs.claims import Claimed
 from worker.joblogs.counters import by_status, fold, recount
@@ -19,6 +20,8 @@ from worker.joblogs.finishes import write_outcomes
 from worker.joblogs.models import JobLog
 from worker.joblogs.recorder import Outcome, Recorder
 from worker.joblogs.sweeper import promote_due, rescue_worker
+from worker.jobs.models import JobCatalogue
+from worker.process import pulse
 from worker.process.models import Worker
 
 
@@ -138,7 +141,7 @@ async def test_a_worker_cannot_end_what_another_holds_at_the_same_epoch(bench: B
     assert (await bench.row(claimed.id)).status == "running"
 
 
-@pytest.mark.parametrize("status", ["failed", "retrying", "queued", "cancelled"])
+@pytest.mark.parametrize("status", ["failed", "retrying", "queued", "released", "lost", "cancelled"])
 async def test_after_a_cancel_request_every_end_but_success_is_cancelled(bench: Bench, status: str) -> None:
     recorder = await bench.recorder()
     claimed = await bench.running(recorder)
@@ -162,9 +165,70 @@ async def test_success_wins_over_a_cancel_request(bench: Bench) -> None:
 async def test_a_release_burns_no_attempt(bench: Bench) -> None:
     recorder = await bench.recorder()
     claimed = await bench.running(recorder)
-    await recorder.finish(Outcome(claimed, "queued", reason="released"))
+    await recorder.finish(Outcome(claimed, "released", reason="released"))
     row = await bench.row(claimed.id)
     assert (row.status, row.attempt, row.epoch, row.lost_count) == ("queued", 0, 2, 0)
+    [attempt] = await bench.attempts(claimed.id)
+    assert (attempt.outcome, attempt.reason, row.error) == ("released", "released", None)
+
+
+async def must_not_run_twice(bench: Bench, name: str = "add") -> None:
+    """Workers advertise that the job says `on_lost="fail"`."""
+    now = utc_now()
+    async with bench.database.transaction() as session:
+        session.add(
+            JobCatalogue(
+                name=name, module="m", queue="default", on_lost="fail", first_seen_at=now, advertised_at=now
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "losses"),
+    [("lost", "its process was killed", 1), ("released", "Its worker left before it had ended.", 0)],
+)
+async def test_what_must_not_run_twice_fails_when_it_is_cut_off(
+    bench: Bench, how: Any, error: str, losses: int
+) -> None:
+    await must_not_run_twice(bench)
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    said = error if how == "lost" else None
+    assert await recorder.finish(Outcome(claimed, how, error=said, reason="worker_lost" if said else how))
+    row = await bench.row(claimed.id)
+    assert (row.status, row.reason, row.error) == ("failed", "worker_lost", error)
+    assert (row.attempt, row.epoch, row.lost_count) == (1, 1, losses)
+    assert row.error_fingerprint
+    [attempt] = await bench.attempts(claimed.id)
+    assert (attempt.outcome, attempt.reason, attempt.error) == ("failed", "worker_lost", error)
+    assert (await bench.events())[-1] == "job.failed"
+    assert await recorder.claim(claimed.id) is None
+
+
+async def test_what_must_not_run_twice_is_put_back_if_it_had_not_begun(bench: Bench) -> None:
+    await must_not_run_twice(bench)
+    recorder = await bench.recorder()
+    claimed = await bench.running(recorder)
+    await recorder.finish(Outcome(claimed, "queued", reason="released"))
+    assert (await bench.row(claimed.id)).status == "queued"
+
+
+async def test_one_batch_puts_back_what_may_run_twice_and_fails_what_must_not(bench: Bench) -> None:
+    await must_not_run_twice(bench, "mail")
+    recorder = await bench.recorder()
+    jobs = [await bench.running(recorder, name=name) for name in ("add", "mail")]
+    outcomes = [Outcome(job, "released", reason="released") for job in jobs]
+    assert await write_outcomes(bench.database, recorder.worker_id, outcomes) == [True, True]
+    assert [(await bench.row(job.id)).status for job in jobs] == ["queued", "failed"]
+
+
+async def test_what_a_process_held_that_ended_on_request_fails_if_it_must_not_run_twice(bench: Bench) -> None:
+    await must_not_run_twice(bench, "mail")
+    recorder = await bench.recorder()
+    jobs = [await bench.running(recorder, name=name) for name in ("add", "mail")]
+    await pulse.release(bench.database, recorder.worker_id, ())
+    rows = [await bench.row(job.id) for job in jobs]
+    assert [(row.status, row.reason) for row in rows] == [("queued", "released"), ("failed", "worker_lost")]
 
 
 async def test_three_deaths_of_a_process_of_its_own_are_poison(bench: Bench) -> None:

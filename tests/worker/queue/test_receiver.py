@@ -40,6 +40,12 @@ async def wait(ctx: JobContext, name: str) -> str:
     return name
 
 
+@job(on_lost="fail")
+async def wait_once(ctx: JobContext, name: str) -> str:
+    """Must not run twice."""
+    return await wait(ctx, name)
+
+
 @job
 async def quick(n: int) -> int:
     return n
@@ -83,7 +89,7 @@ class Bench:
     async def row(self, job_id: UUID) -> Any:
         async with self.engine.database.read() as connection:
             found = await connection.execute(
-                sa.select(JobLog.status, JobLog.epoch, JobLog.attempt, JobLog.result).where(
+                sa.select(JobLog.status, JobLog.reason, JobLog.epoch, JobLog.attempt, JobLog.result).where(
                     JobLog.id == job_id
                 )
             )
@@ -102,7 +108,7 @@ async def engine(database_url: str, tmp_path):
     gates.clear()
     environ = {"DATABASE_URL": database_url, "M_HOME": str(tmp_path)}
     async with Engine.create(
-        Settings.from_env(environ), registry=Registry([wait, quick, threaded])
+        Settings.from_env(environ), registry=Registry([wait, wait_once, quick, threaded])
     ) as engine:
         yield engine
 
@@ -390,6 +396,54 @@ async def test_a_drain_releases_what_does_not_end_in_time_unburnt(engine: Engine
     await worker.task
     row = await worker.row(job_id)
     assert (row.status, row.attempt, row.epoch) == ("queued", 0, 2)
+
+
+async def test_a_drain_fails_what_does_not_end_in_time_and_must_not_run_twice(engine: Engine, bench: Any):
+    worker = await bench()
+    worker.receiver.drain_s = 0.2
+    job_id = await engine.enqueue("wait_once", {"name": "a"})
+    await worker.until(lambda: started == ["a"])
+    worker.stop.set()
+    await worker.task
+    row = await worker.row(job_id)
+    assert (row.status, row.reason, row.attempt) == ("failed", "worker_lost", 1)
+
+
+async def test_what_must_not_run_twice_is_put_back_if_its_code_had_not_begun(engine: Engine):
+    worker = Bench(engine, 1)
+    await worker.child.enter("inline", None)
+    job_id = await engine.enqueue("wait_once", {"name": "a"})
+    worker.receiver._start(await worker.child.recorder.claim(job_id))
+    [execution] = worker.receiver.held
+    execution.hold.ask("release")  # in the very step in which it was started
+    await execution.task
+    await worker.child.recorder.close()
+    assert ((await worker.row(job_id)).status, started) == ("queued", [])
+
+
+async def test_what_a_poll_takes_while_its_worker_stops_is_put_back_and_not_left_behind(
+    engine: Engine, bench: Any, monkeypatch: pytest.MonkeyPatch
+):
+    worker = await bench()
+    polled, recorder = asyncio.Event(), worker.receiver.recorder
+    poll = recorder.poll
+
+    async def slow(*args: Any) -> Any:
+        """The answer takes longer than the worker takes to hear that it is to stop."""
+        found = await poll(*args)
+        if found:
+            polled.set()
+            await asyncio.sleep(3600)
+        return found
+
+    monkeypatch.setattr(recorder, "poll", slow)
+    engine.doorbells.drop = 1.0  # type: ignore[attr-defined]  # so only a poll finds it
+    job_id = await engine.enqueue("quick", {"n": 1})
+    await asyncio.wait_for(polled.wait(), WITHIN_S)
+    worker.stop.set()
+    await worker.task
+    row = await worker.row(job_id)
+    assert (row.status, row.attempt) == ("queued", 0)
 
 
 async def test_who_drains_in_its_own_time_and_is_hurried_has_that_time_from_then(engine: Engine, bench: Any):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 from tests.worker.joblogs.simulation.model import TERMINAL, Held, Model
@@ -55,6 +56,11 @@ class Checks:
                 raise Broken(f"I2, job {job} never ended: {row}")
             if row.status == "success" and (job, row.epoch) not in self.succeeded:
                 raise Broken(f"I5, job {job} succeeded without an execution that did: {row}")
+            again = (
+                now for before, now in pairwise(row.events) if before == "job.lost" and now not in ENDINGS
+            )
+            if row.fragile and (event := next(again, None)):
+                raise Broken(f"I8, job {job} must not run again, and became {event}: {row.events}")
             runs = sum(count for (of, _), count in self.started.items() if of == job)
             if row.events.count("job.started") != runs:
                 raise Broken(f"I6, job {job} was started {runs} times: {row.events}")

@@ -24,6 +24,8 @@ class Row:
     status: str
     run_at: float
     max_retries: int
+    fragile: bool = False
+    """It must not run again when it was cut off."""
     timeout_s: float = 300.0
     epoch: int = 0
     attempt: int = 0
@@ -94,9 +96,9 @@ class Model:
 
     # Jobs
 
-    def enqueue(self, delay_s: float, max_retries: int) -> int:
+    def enqueue(self, delay_s: float, max_retries: int, fragile: bool) -> int:
         status = "scheduled" if delay_s > 0 else "queued"
-        self.jobs.append(Row(status, self.now + delay_s, max_retries, events=[f"job.{status}"]))
+        self.jobs.append(Row(status, self.now + delay_s, max_retries, fragile, events=[f"job.{status}"]))
         return len(self.jobs) - 1
 
     def claim(self, worker: int, job: int) -> Held | None:
@@ -130,9 +132,10 @@ class Model:
             row.lost_count += 1
             row.lost_at.append(self.now)
             row.died_alone += 1
-            poisoned = row.died_alone >= POISON_AFTER
-            status, reason = ("failed", "poison") if poisoned else ("queued", None)
+            status, reason = self._cut_off(row, None, poisoned=row.died_alone >= POISON_AFTER)
             row.events.append("job.lost")
+        if how == "released":
+            status, reason = self._cut_off(row, "released", poisoned=False)
         if status == "queued":
             row.epoch += 1
             row.attempt -= 1
@@ -145,6 +148,14 @@ class Model:
         row.status, row.reason = status, reason
         row.events.append("job.succeeded" if status == "success" else f"job.{status}")
         return True
+
+    def _cut_off(self, row: Row, reason: str | None, *, poisoned: bool) -> tuple[str, str | None]:
+        if self.is_fragile(row):
+            return "failed", "worker_lost"
+        return ("failed", "poison") if poisoned else ("queued", reason)
+
+    def is_fragile(self, row: Row) -> bool:
+        return row.fragile
 
     def holds(self, worker: int, held: Held, row: Row) -> bool:
         """The fence."""
@@ -207,6 +218,9 @@ class Model:
             row.run_at = self.now + chance * min(600.0, 2.0 * 2.0 ** (row.attempt - 1))
         elif overdue:
             row.status, row.reason = "failed", "timeout"
+        elif self.is_fragile(row):
+            row.status, row.reason = "failed", "worker_lost"
+            row.lost_count += 1
         elif self._is_hopeless(row):
             row.status, row.reason = "failed", "poison"
             row.lost_count += 1

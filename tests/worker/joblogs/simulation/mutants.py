@@ -86,6 +86,11 @@ class CancelForgotten(Model):
         return super().finish(worker, held, how, after_s)
 
 
+class WhatMustNotRunTwiceDoes(Model):
+    def is_fragile(self, row: Row) -> bool:
+        return False
+
+
 UNSAFE = (
     NoFence,
     NoStatusInTheFence,
@@ -94,6 +99,7 @@ UNSAFE = (
     RetryResetsTheEpoch,
     NoSweeper,
     RescueByASnapshot,
+    WhatMustNotRunTwiceDoes,
 )
 """They break an invariant, whatever the intention was."""
 WRONG = (

@@ -23,12 +23,14 @@ from worker.joblogs.claims import Claimed, Scope, claim_ids, claim_oldest, held_
 from worker.joblogs.counters import by_status
 from worker.joblogs.finishes import Outcome, write_outcomes
 from worker.joblogs.models import JobCounter, JobCounterDelta, JobLog
+from worker.jobs.models import JobCatalogue
 from worker.process import presence
 from worker.process.models import Worker
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 ADA = Actor("ada", role="operator")
-SCOPE = Scope(("add",), ("default",))
+NORMAL, FRAGILE = "add", "mail"
+SCOPE = Scope((NORMAL, FRAGILE), ("default",))
 SEEN = (
     JobLog.id, JobLog.status, JobLog.epoch, JobLog.attempt, JobLog.lost_count, JobLog.died_alone, JobLog.lane,
     JobLog.reason,
@@ -55,8 +57,14 @@ class Replay:
     async def empty(self) -> None:
         """What another trace left behind must not be swept in this one."""
         async with self.database.transaction() as session:
-            for table in (JobLog, JobCounter, JobCounterDelta, OutboxRow, Worker):
+            for table in (JobLog, JobCounter, JobCounterDelta, OutboxRow, Worker, JobCatalogue):
                 await session.execute(sa.delete(table))
+            session.add(
+                JobCatalogue(
+                    name=FRAGILE, module="m", queue="default", on_lost="fail", first_seen_at=BEGIN,
+                    advertised_at=BEGIN,
+                )
+            )  # fmt: skip
 
     async def run(self, calls: Sequence[Call]) -> None:
         for number, call in enumerate(calls):
@@ -98,10 +106,13 @@ class Replay:
         beat = presence.Beat(self.workers[worker], self.beats[worker], held, len(held), None)
         return self.workers[worker] not in await presence.beat(self.database, [beat])
 
-    async def enqueue(self, delay_s: float, max_retries: int) -> int:
+    async def enqueue(self, delay_s: float, max_retries: int, fragile: bool) -> int:
+        name = FRAGILE if fragile else NORMAL
         async with self.database.transaction() as session:
             run_at = self._at(delay_s) if delay_s > 0 else None
-            job = await actions.enqueue(session, "add", {}, run_at=run_at, max_retries=max_retries)
+            job = await actions.enqueue(
+                session, name, {}, queue="default", run_at=run_at, max_retries=max_retries
+            )
         self.jobs.append(job.id)
         return len(self.jobs) - 1
 

@@ -20,7 +20,7 @@ WEIGHTS = {
     "retry": 6, "move": 2, "wait": 6,
 }  # fmt: skip
 """What may happen next, and how often it does."""
-ENDS = ("success", "success", "failed", "retrying", "retrying", "queued", "cancelled", "lost")
+ENDS = ("success", "success", "failed", "retrying", "retrying", "queued", "released", "cancelled", "lost")
 
 
 class Step(NamedTuple):
@@ -118,7 +118,7 @@ class World:
 
     def _enqueue(self, a: int, b: int) -> None:
         if len(self.model.jobs) < MOST_JOBS:
-            job = self._call("enqueue", DELAYS_S[a % len(DELAYS_S)], b % 3)
+            job = self._call("enqueue", DELAYS_S[a % len(DELAYS_S)], b % 3, b % 5 == 0)
             self.bells.append(job)
 
     def _deliver(self, a: int, b: int) -> None:
@@ -160,7 +160,7 @@ class World:
     def _end(self, process: Process, held: Held, how: str, after_s: float | None) -> None:
         if how == "retrying" and held.attempt > self.model.jobs[held.job].max_retries:
             how = "failed"  # the retry rule's work, not the row's
-        if how == "queued":
+        if how in ("queued", "released"):
             self.bells.append(held.job)
         self.written.append((process.worker, held, how, after_s if how == "retrying" else None))
         self._call("finish", *self.written[-1])

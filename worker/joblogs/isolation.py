@@ -19,7 +19,7 @@ from worker.db.session import Doorbell, Pending
 from worker.joblogs.storable import Unstorable
 from worker.jobs.job import Job
 from worker.jobs.secret import NOTHING_SECRET, Redactor
-from worker.process import forking
+from worker.process import forking, platform
 
 if TYPE_CHECKING:
     from worker.joblogs.hold import Hold
@@ -55,29 +55,38 @@ async def run_in_process(
     from the job's own prints: `{"progress": [value, note]}`, `{"log": [level, message, logger]}`, and in the end
     `{"result": value}` or `{"error": text, "traceback": text, "kind": "error" | "retry" | "discard" | "unstorable", "after_s": s}`.
 
+    What it has started and left in its group is killed with it, unless it had its last word: then what runs may go on.
+
     Raises:
         RemoteError: the job raised. ProcessDied: the process ended without a last word.
     """
     process = await _start()
     hold.on_ask(lambda: _kill(process))
     assert process.stdin is not None
+    last_word = None
     try:
         hold.begun = True
         process.stdin.write(json.dumps(_order(hold, job, args)).encode() + b"\n")
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
-        return await _listen(hold, process, redactor)
+        last_word = await _listen(hold, process, redactor)
     except ConnectionError:  # it died before it had read all that was said to it
         raise await _death(process) from None
     finally:
-        _kill(process)
+        if last_word is None:
+            platform.kill_group(process)
+        else:
+            _kill_alone(process)
         await asyncio.shield(process.wait())
         process.stdin.close()
+    return _result(last_word)
 
 
 class Process(Protocol):
     """What is needed of `asyncio.subprocess.Process`."""
 
+    @property
+    def pid(self) -> int: ...
     @property
     def stdin(self) -> asyncio.StreamWriter | None: ...
     @property
@@ -255,8 +264,8 @@ def _order(hold: Hold, job: Job, args: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _listen(hold: Hold, process: Process, redactor: Redactor) -> Any:
-    """Passes on what the child says until its last word."""
+async def _listen(hold: Hold, process: Process, redactor: Redactor) -> dict[str, Any]:
+    """Passes on what the child says, and answers its last word."""
     assert process.stdout is not None
     async for line in process.stdout:
         message = json.loads(line)
@@ -268,18 +277,23 @@ async def _listen(hold: Hold, process: Process, redactor: Redactor) -> Any:
             hold.line(level, redactor.text(text), logger)
         elif "committed" in message:
             await _announce(hold, message["committed"])
-        elif message.get("kind") == "unstorable":
-            raise Unstorable(message["error"])
-        elif "error" in message:
-            raise RemoteError(
-                message.get("kind", "error"),
-                message["error"],
-                message.get("traceback"),
-                message.get("after_s"),
-            )
         else:
-            return message["result"]
+            return dict(message)
     raise await _death(process)
+
+
+def _result(last_word: dict[str, Any]) -> Any:
+    """Raises Unstorable and RemoteError: what it was in the child."""
+    if last_word.get("kind") == "unstorable":
+        raise Unstorable(last_word["error"])
+    if "error" in last_word:
+        raise RemoteError(
+            last_word.get("kind", "error"),
+            last_word["error"],
+            last_word.get("traceback"),
+            last_word.get("after_s"),
+        )
+    return last_word["result"]
 
 
 async def _death(process: Process) -> ProcessDied:
@@ -309,6 +323,11 @@ def _how_it_ended(code: int) -> str:
 
 
 def _kill(process: Process) -> None:
+    if process.returncode is None:
+        platform.kill_group(process)
+
+
+def _kill_alone(process: Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         if process.returncode is None:
             process.kill()

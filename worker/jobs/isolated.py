@@ -1,8 +1,8 @@
 """The child process of `isolation="process"`: reads one order on stdin, runs the job, speaks JSON lines on stdout.
 
 `worker.joblogs.isolation` is the other end and says what the lines are. Secrets come in the clear, which is why the order
-comes through a pipe. While stdin is open the parent lives; when it closes, this process ends at once. What the job itself
-prints goes to stderr.
+comes through a pipe. While stdin is open the parent lives; when it closes, this process ends at once, and what it has started
+with it: it leads a group, with which it is killed. What the job itself prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from worker.jobs.context import JobContext
 from worker.jobs.job import Job, engine_maker
 from worker.jobs.registry import Registry
 from worker.jobs.retry import Discard, Retry
-from worker.process import forking
+from worker.process import forking, platform
 
 if TYPE_CHECKING:
     from worker.db.session import Pending
@@ -118,6 +118,7 @@ class RemoteHold:
 
 def main() -> None:
     """Runs one order. The exit code tells nothing: the last line does."""
+    platform.lead_group()
     line = _take_stdout()
     words = sys.stdin.buffer.readline()
     if not words:  # who asked for this process has thought better of it
@@ -169,7 +170,7 @@ def _end_with_parent() -> None:
             while pipe.read(4096):
                 continue
         finally:
-            os._exit(1)
+            platform.end_group()
 
     threading.Thread(target=watch, daemon=True, name="parent").start()
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NoReturn, Protocol
 
 WINDOWS = sys.platform == "win32"
 LINUX = sys.platform == "linux"
@@ -71,6 +71,14 @@ def spawn(
     )
 
 
+class Killable(Protocol):
+    """What has a number and can be killed, whoever started it."""
+
+    @property
+    def pid(self) -> int: ...
+    def kill(self) -> None: ...
+
+
 class Running(Protocol):
     """What a process can be asked, whoever started it."""
 
@@ -84,6 +92,33 @@ class Running(Protocol):
 
     def send_signal(self, number: int, /) -> None: ...
     def terminate(self) -> None: ...
+
+
+def lead_group() -> None:
+    """Makes this process the leader of a group, in which what it starts can be found. It stays in its parent's session."""
+    if sys.platform != "win32":
+        with contextlib.suppress(PermissionError):  # it leads a session, and so a group, already
+            os.setpgid(0, 0)
+
+
+def end_group() -> NoReturn:
+    """Ends this process at once, and with it what it has started and left in the group that it leads."""
+    if sys.platform != "win32" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def kill_group(process: Killable) -> None:
+    """Kills a process that called `lead_group`, and what is left in its group, whether or not it has ended itself.
+
+    One that does not lead a group yet has started nothing. Where there are no groups, it is killed alone.
+    """
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+            return
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
 
 
 def ask_to_stop(process: Running) -> None:
@@ -111,6 +146,29 @@ def kill_now(process: Running) -> None:
     except (ProcessLookupError, PermissionError):  # it has no session of its own yet, or any more
         with contextlib.suppress(ProcessLookupError, PermissionError):
             process.send_signal(signal.SIGKILL)
+    while left := _in_session(process.pid):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _in_session(leader: int) -> list[int]:
+    """What lives in this session in groups of its own, such as jobs' processes: only Linux says so.
+
+    Its number means no other session while one of them lives.
+    """
+    if not LINUX:
+        return []
+    return [int(path.name) for path in Path("/proc").iterdir() if _session_of(path) == leader]
+
+
+def _session_of(process: Path) -> int | None:
+    """None for one that has ended, and for what is no process."""
+    if process.name.isdigit():
+        with contextlib.suppress(OSError):
+            state, _, _, session = (process / "stat").read_bytes().rpartition(b")")[2].split()[:4]
+            return int(session) if state not in (b"Z", b"X") else None
+    return None
 
 
 def on_stop_request(handler: Callable[[], None]) -> None:

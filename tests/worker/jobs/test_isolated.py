@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from tests.worker.process.harness import alive
 from worker.db.base import new_id, utc_now
 
 JOBS = """
-import logging, os, sys, time
+import logging, os, subprocess, sys, time
 from worker import Discard, JobContext, Retry, RetryPolicy, Secret, job
 
 @job(isolation="process")
@@ -44,6 +45,10 @@ def fails(how: str) -> object:
     if how == "odd": return object()
     if how == "die": os._exit(9)
     if how == "sleep": time.sleep(60)
+    if how == "wait":
+        other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        print(other.pid, flush=True)
+        other.wait()
     raise ValueError("plain wrong")
 """
 
@@ -156,3 +161,17 @@ def test_it_does_not_outlive_its_parent(child: Child) -> None:
     assert child.process.stdin is not None
     child.process.stdin.close()
     assert child.process.wait(20) in (1, -signal.SIGKILL)
+
+
+def test_what_it_has_started_does_not_outlive_its_parent_either(child: Child) -> None:
+    child.order("fails", {"how": "wait"})
+    assert child.process.stderr is not None
+    other = int(child.process.stderr.readline())
+    assert child.process.stdin is not None
+    child.process.stdin.close()
+    child.process.wait(20)
+    for _ in range(400):
+        if not alive(other):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{other} goes on")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -56,6 +58,28 @@ def mark_in_process(path: str, seconds: float = 0.0) -> str:
         file.write(f"start process {os.getpid()}\n")
     time.sleep(seconds)
     return "slept"
+
+
+@job(isolation="process", on_lost="fail")
+def pay(path: str, seconds: float = 60.0) -> None:
+    """Must not run twice."""
+    with Path(path).open("a") as file:
+        file.write(f"start process {os.getpid()}\n")
+    time.sleep(seconds)
+
+
+@job(isolation="process")
+def convert(path: str, how: str = "waits") -> None:
+    """Starts a program that takes long, and one that is to outlive it; writes their numbers and waits, dies or ends."""
+    long = [sys.executable, "-c", "import time; time.sleep(600)"]
+    converter = subprocess.Popen(long)
+    daemon = subprocess.Popen(long, start_new_session=True)
+    with Path(path).open("a") as file:
+        file.write(f"start {os.getpid()} {converter.pid} {daemon.pid}\n")
+    if how == "dies":
+        os._exit(9)
+    if how == "waits":
+        converter.wait()
 
 
 @job(retry=0)

@@ -67,6 +67,19 @@ def test_ctrl_c_in_the_terminal_does_not_reach_a_spawned_child() -> None:
     assert child.returncode == -signal.SIGKILL
 
 
+@pytest.mark.skipif(not platform.LINUX, reason="only Linux tells the processes of a session")
+def test_killing_a_tree_reaches_the_groups_in_the_childs_session() -> None:
+    start = f"print(subprocess.Popen({SLEEPER!r}, process_group=0).pid, flush=True)"
+    child = platform.spawn(
+        [sys.executable, "-c", f"import subprocess, time; {start}; time.sleep(60)"], output=subprocess.PIPE
+    )
+    assert child.stdout
+    grandchild = int(child.stdout.readline())
+    platform.kill_tree(child)
+    child.stdout.close()
+    assert gone(grandchild)
+
+
 def test_killing_a_tree_reaches_what_the_child_started() -> None:
     script = f"import subprocess, time; print(subprocess.Popen({SLEEPER!r}).pid, flush=True); time.sleep(60)"
     child = platform.spawn([sys.executable, "-c", script], output=subprocess.PIPE)

@@ -19,6 +19,7 @@ from typing import IO, Any, NoReturn, Protocol
 
 WINDOWS = sys.platform == "win32"
 LINUX = sys.platform == "linux"
+LOOKS = 100
 
 _PR_SET_PDEATHSIG = 1
 _WINDOWS_NEW_PROCESS_GROUP = 0x00000200
@@ -146,10 +147,13 @@ def kill_now(process: Running) -> None:
     except (ProcessLookupError, PermissionError):  # it has no session of its own yet, or any more
         with contextlib.suppress(ProcessLookupError, PermissionError):
             process.send_signal(signal.SIGKILL)
-    while left := _in_session(process.pid):
+    for _ in range(LOOKS):  # what is stuck in the kernel must not stop whoever looks
+        if not (left := _in_session(process.pid)):
+            return
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(0.002)
 
 
 def _in_session(leader: int) -> list[int]:

@@ -428,9 +428,9 @@ async def test_what_a_poll_takes_while_its_worker_stops_is_put_back_and_not_left
     polled, recorder = asyncio.Event(), worker.receiver.recorder
     poll = recorder.poll
 
-    async def slow(*args: Any) -> Any:
+    async def slow(*args: Any, rescued: bool) -> Any:
         """The answer takes longer than the worker takes to hear that it is to stop."""
-        found = await poll(*args)
+        found = await poll(*args, rescued=rescued)
         if found:
             polled.set()
             await asyncio.sleep(3600)

@@ -115,7 +115,8 @@ class Model:
         return row.status == "queued" and row.run_at <= self.now and worker in self.beats
 
     def poll(self, worker: int, limit: int) -> list[Held]:
-        waiting = sorted(range(len(self.jobs)), key=lambda job: self.jobs[job].run_at)
+        in_turn = [(row.lane == "normal", row.run_at, job) for job, row in enumerate(self.jobs)]
+        waiting = [job for *_, job in sorted(in_turn)]  # rescued ones first
         ready = [job for job in waiting if self.may_claim(worker, self.jobs[job])]
         return [held for job in ready[:limit] if (held := self.claim(worker, job))]
 

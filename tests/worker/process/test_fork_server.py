@@ -169,7 +169,7 @@ def test_retired_it_ends_with_its_last_child(server: ForkServer) -> None:
 async def test_a_fork_server_that_is_killed_costs_its_children_and_is_replaced(sqlite_workers: Workers):
     workers = await sqlite_workers.start()
     assert workers.process is not None
-    job_id = await workers.enqueue("mark", path=str(workers.witness), seconds=1)
+    job_id = await workers.enqueue("mark", path=str(workers.witness), seconds=3)
     await workers.witness_of("start")
     [server] = named(workers.process.pid, "m-fork-server")
     os.kill(server, signal.SIGKILL)
@@ -295,7 +295,7 @@ async def test_a_jobs_own_process_is_forked_and_dies_with_its_worker_at_once(sql
 async def test_jobs_that_die_together_with_their_job_server_are_not_to_blame(sqlite_workers: Workers):
     workers = await sqlite_workers.start()
     assert workers.process is not None
-    jobs = [await workers.enqueue("mark_in_process", path=str(workers.witness), seconds=2) for _ in range(2)]
+    jobs = [await workers.enqueue("mark_in_process", path=str(workers.witness), seconds=4) for _ in range(2)]
     await workers.witness_of("start", 2)
     [server] = named(workers.process.pid, "m-job-server")
     os.kill(server, signal.SIGKILL)
@@ -309,7 +309,7 @@ async def test_a_job_server_that_is_killed_costs_what_it_runs_and_the_next_ones_
 ):
     workers = await sqlite_workers.start()
     assert workers.process is not None
-    job_id = await workers.enqueue("mark_in_process", path=str(workers.witness), seconds=2)
+    job_id = await workers.enqueue("mark_in_process", path=str(workers.witness), seconds=4)
     await workers.witness_of("start")
     [server] = named(workers.process.pid, "m-job-server")
     os.kill(server, signal.SIGKILL)

@@ -30,7 +30,7 @@ async def test_c10_a_cancel_ends_a_job_or_comes_too_late_and_says_which(
     here.host(processes=2)
     await here.ready(workers=2, clerks=1)
     await here.web()  # through which the cancels go
-    count = 1000 if full else 150
+    count = 1000 if full else 100
     reopened: Counter[str] = Counter()
     at_once = asyncio.Semaphore(12)
 

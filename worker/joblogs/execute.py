@@ -43,11 +43,17 @@ async def execute(hold: Hold, call: Call, succeeded: Callable[[Outcome], None] =
     except Invalid as error:
         return Outcome(claimed, "failed", error=f"The arguments do not fit: {error}", reason="bad_arguments")
 
-    async def succeeds() -> Outcome:
-        result = await _work(hold, job, args, kwargs, redactor, call)
+    def success(result: Any) -> Outcome:
         outcome = Outcome(claimed, "success", result=result_json(redactor.value(result)))
         succeeded(outcome)
         return outcome
+
+    async def succeeds() -> Outcome:
+        if job.isolation == "process" or claimed.lane == "alone":
+            outcome: Outcome = await run_in_process(hold, job, args, redactor, success)
+            return outcome
+        hold.begun = True
+        return success(await call(job, kwargs, JobContext(hold, redactor)))
 
     try:
         with capturing(hold, redactor):
@@ -89,15 +95,6 @@ def judge(hold: Hold, job: Job, error: BaseException, redactor: secret.Redactor,
 
 def _released(hold: Hold) -> Outcome:
     return Outcome(hold.claimed, "released" if hold.begun else "queued", reason="released")
-
-
-def _work(
-    hold: Hold, job: Job, args: dict[str, Any], kwargs: dict[str, Any], redactor: secret.Redactor, call: Call
-) -> Awaitable[Any]:
-    if job.isolation == "process" or hold.claimed.lane == "alone":
-        return run_in_process(hold, job, args, redactor)
-    hold.begun = True
-    return call(job, kwargs, JobContext(hold, redactor))
 
 
 async def _run(hold: Hold, work: Callable[[], Awaitable[Outcome]]) -> Outcome:

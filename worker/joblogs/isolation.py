@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -47,9 +48,15 @@ class RemoteError(Exception):
 
 
 async def run_in_process(
-    hold: Hold, job: Job, args: dict[str, Any], redactor: Redactor = NOTHING_SECRET
+    hold: Hold,
+    job: Job,
+    args: dict[str, Any],
+    redactor: Redactor = NOTHING_SECRET,
+    answer: Callable[[Any], Any] = lambda result: result,
 ) -> Any:
-    """Runs the job in a process as `python -m worker.jobs.isolated` is one, and answers its result.
+    """Runs the job in a process as `python -m worker.jobs.isolated` is one, and answers what `answer` makes of its result.
+
+    `answer` is called as soon as the result is there; this returns when the process has ended.
 
     The child reads one JSON line (see `_order`) and answers JSON lines on its standard output, which it takes away
     from the job's own prints: `{"progress": [value, note]}`, `{"log": [level, message, logger]}`, and in the end
@@ -70,6 +77,7 @@ async def run_in_process(
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
         last_word = await _listen(hold, process, redactor)
+        return answer(_result(last_word))
     except ConnectionError:  # it died before it had read all that was said to it
         raise await _death(process) from None
     finally:
@@ -79,7 +87,6 @@ async def run_in_process(
             _kill_alone(process)
         await asyncio.shield(process.wait())
         process.stdin.close()
-    return _result(last_word)
 
 
 class Process(Protocol):
